@@ -1,0 +1,195 @@
+"""What tests share: faces, snapshots of the keys, 3.0.0 re-stated, and clients that fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from saferedisqueue import SafeRedisQueue
+
+Value = Any
+
+
+# -- faces -----------------------------------------------------------------------------------------
+
+
+class Face:
+    """A class of queues, driven by blocking calls: the contract is written once for all faces."""
+
+    queue_class: type[Any]
+
+    def __enter__(self) -> Face:
+        self._made: list[Any] = []
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for queue in self._made:
+            queue.close()
+
+    def queue(self, *args: Any, **kw: Any) -> Any:
+        self._made.append(self.queue_class(*args, **kw))
+        return self._made[-1]
+
+
+class Blocking(Face):
+    queue_class = SafeRedisQueue
+
+
+FACES: dict[str, type[Face]] = {"blocking": Blocking}
+
+
+# -- keys ------------------------------------------------------------------------------------------
+
+
+def snapshot(client: redis.Redis, name: str = "test") -> dict[str, Value]:
+    """The keys of a queue by their short names, without those of numbered calls.
+
+    Lists from left to right, hashes and zsets as dicts; uids and payloads as latin-1 text.
+    """
+    found: dict[str, Value] = {}
+    prefix = f"srq:{name}:".encode()
+    for key in client.scan_iter(match=prefix + b"*"):
+        short = key.removeprefix(prefix).decode()
+        if not short.startswith("last:"):
+            found[short] = _read(client, key)
+    return found
+
+
+def _read(client: redis.Redis, key: bytes) -> Value:
+    def text(value: bytes) -> str:
+        return value.decode("latin-1")
+
+    kind = client.type(key)
+    if kind == b"list":
+        return [text(v) for v in client.lrange(key, 0, -1)]
+    if kind == b"hash":
+        return {text(k): text(v) for k, v in client.hgetall(key).items()}
+    if kind == b"zset":
+        return {text(k): v for k, v in client.zrange(key, 0, -1, withscores=True)}
+    return text(client.get(key))
+
+
+def seed(client: redis.Redis, name: str = "test", **keys: Value) -> None:
+    """Write keys of a queue: the reverse of snapshot."""
+    for short, value in keys.items():
+        key = f"srq:{name}:{short}"
+        if isinstance(value, list):
+            client.rpush(key, *value)
+        elif isinstance(value, str):
+            client.set(key, value)
+        elif short in ("dead", "leases", "delayed", "priority"):
+            client.zadd(key, value)
+        else:
+            client.hset(key, mapping=value)
+
+
+PLACES = ("queue", "priority", "delayed", "ackbuf", "backup", "leases", "dead")
+
+
+def check_places(client: redis.Redis, name: str = "test") -> None:
+    """Invariant 1: every uid in items stands in exactly one place."""
+    keys = snapshot(client, name)
+    for uid in keys.get("items", {}):
+        standing = [place for place in PLACES for each in keys.get(place, ()) if each == uid]
+        assert len(standing) == 1, f"{uid} stands in {standing or 'no place'}: {keys}"
+
+
+def lapse(client: redis.Redis, name: str = "test") -> None:
+    """An autoclean interval is over: its lock has run out."""
+    client.delete(f"srq:{name}:backuplock")
+
+
+# -- 3.0.0 -----------------------------------------------------------------------------------------
+
+
+class Release3:
+    """What saferedisqueue 3.0.0 sends, command for command, on a client of today."""
+
+    def __init__(self, client: redis.Redis, name: str = "test", interval: int = 60) -> None:
+        self.client = client
+        self.interval = interval
+        self.items, self.queue, self.ackbuf, self.backup, self.lock = (
+            f"srq:{name}:{key}" for key in ("items", "queue", "ackbuf", "backup", "backuplock")
+        )
+
+    def put(self, uid: str, payload: bytes | str) -> None:
+        self.client.pipeline().hset(self.items, uid, payload).lpush(self.queue, uid).execute()
+
+    def get(self) -> tuple[str | None, bytes | None]:
+        self.autoclean()
+        uid = self.client.rpoplpush(self.queue, self.ackbuf)
+        if uid is None:
+            return None, None
+        return uid.decode(), self.client.hget(self.items, uid)
+
+    def autoclean(self, dies: bool = False) -> None:
+        if self.client.exists(self.lock):
+            return
+        if not self.client.exists(self.backup):
+            if self.client.exists(self.ackbuf):
+                self.client.renamenx(self.ackbuf, self.backup)
+            self.client.setex(self.lock, self.interval, 1)
+        elif self.client.setnx(self.lock, 1):
+            while self.client.rpoplpush(self.backup, self.queue):
+                if dies:
+                    return
+            if self.client.exists(self.ackbuf):
+                self.client.rename(self.ackbuf, self.backup)
+            self.client.expire(self.lock, self.interval)
+
+    def ack(self, uid: str) -> None:
+        pipe = self.client.pipeline()
+        pipe.lrem(self.ackbuf, 0, uid).lrem(self.backup, 0, uid).hdel(self.items, uid).execute()
+
+    def fail(self, uid: str) -> None:
+        pipe = self.client.pipeline()
+        pipe.lrem(self.ackbuf, 0, uid).lrem(self.backup, 0, uid).lpush(self.queue, uid).execute()
+
+
+# -- clients that fail -----------------------------------------------------------------------------
+
+
+class Failing(SafeRedisQueue[Any]):
+    """A queue that fails at its k-th command from now on, as told by fail_at."""
+
+    _countdown = -1
+    _lost_reply = False
+    _error: Callable[[], BaseException] = staticmethod(
+        lambda: redis.ConnectionError("the test cut the connection")
+    )
+    commands = 0
+
+    def fail_at(
+        self,
+        k: int,
+        *,
+        lost_reply: bool,
+        error: Callable[[], BaseException] | None = None,
+    ) -> None:
+        """At command k (0 is the next) raise: before it is sent, or after it has been run."""
+        self._countdown = k
+        self._lost_reply = lost_reply
+        if error is not None:
+            self._error = error
+
+    async def _do(self, *command: Any, **io: Any) -> Any:
+        self.commands += 1
+        self._countdown -= 1
+        if self._countdown == -1 and not self._lost_reply:
+            raise self._error()
+        reply = await super()._do(*command, **io)
+        if self._countdown == -1:
+            raise self._error()
+        return reply
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """The first true result of the condition, asked again and again; fails after a long time."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.01)
+    return result
