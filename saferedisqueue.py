@@ -17,41 +17,59 @@ by itself. Delivery is at least once.
         raise
     queue.ack(uid)                      # done: the item is gone
 
+AsyncSafeRedisQueue is the same for asyncio.
+
 States of an item, and what moves it:
 
     put --> ready --get--> in flight --ack--> gone
-              ^               |
-              +--autoclean----+  its holder went away
-              +--fail---------+
-              dead <----------+  its payload could not be decoded
+              ^  ^             |
+              |  +--autoclean--+  its holder went away
+     due time |                +--fail--> ready, or delayed
+           delayed <-----------+
+                               +--too many deliveries, bury, undecodable--> dead --revive--> ready
 
 Keys, all beginning with ``srq:<name>:``; the first five are those of saferedisqueue 3.0.0:
 
     items       hash    uid -> payload, from put until ack
-    queue       list    uids that are ready: put pushes left, get takes right
-    ackbuf      list    uids out with a consumer
-    backup      list    uids out with a consumer for longer than an interval: next to be requeued
+    queue       list    uids that are ready: put pushes left, get takes right; at most one bell, ''
+    ackbuf      list    uids out with a consumer without a lease
+    backup      list    the same, for longer than an interval: next to be requeued
     backuplock  string  expires; set while this interval's autoclean has been done
-    meta        hash    uid -> deliveries, time and token of the latest one
+    meta        hash    uid -> deliveries, time and token of the latest one, priority score
+    last:<slot> string  expires; a caller's latest numbered call and its answer
+    leases      zset    uid -> deadline in ms, out with a consumer with a lease
+    delayed     zset    uid -> due time in ms
+    priority    zset    uid -> score, ready items of a priority other than zero
     dead        zset    uid -> when it died, in ms
     reasons     hash    uid -> why it died
-    last:<slot> string  expires; a caller's latest numbered call and its answer
+    paused      string  set while nobody may get
+
+The last six exist only while something uses them.
 
 To vendor it, copy this file: it needs Python 3.10 or later and the package ``redis``, nothing else.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
 import logging
+import math
 import os
+import queue
 import random
+import re
 import secrets
+import threading
 import time
 import warnings
+import weakref
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from functools import wraps
+from datetime import datetime
+from functools import update_wrapper, wraps
+from types import FunctionType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -71,27 +89,52 @@ from typing import (
 from urllib.parse import unquote, urlsplit
 
 import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
+    ClusterDownError,
     ConnectionError,
+    MasterDownError,
     NoScriptError,
     ReadOnlyError,
+    RedisClusterException,
+    RedisError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 from redis.retry import Retry
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
 __all__ = [
+    "AsyncConsumer",
+    "AsyncDelivery",
+    "AsyncProcessing",
+    "AsyncSafeRedisQueue",
+    "Consumer",
+    "DeadItem",
+    "Delivery",
     "Item",
+    "LeaseLost",
     "NoItem",
+    "NotDurable",
+    "PayloadTooLarge",
+    "Processing",
+    "QueueFull",
     "SafeRedisQueue",
     "SafeRedisQueueError",
     "Serializer",
     "Stats",
+    "WrongClient",
+    "exponential_backoff",
+    "from_receipt",
 ]
 __version__ = "4.0.0.dev0"
 
@@ -110,8 +153,27 @@ class SafeRedisQueueError(Exception):
     """Root of this module's own errors; those of redis-py pass through as they are."""
 
 
+class QueueFull(SafeRedisQueueError, queue.Full):
+    """put on a queue that has ``maxsize`` items; nothing was stored of this chunk."""
+
+
+class PayloadTooLarge(SafeRedisQueueError, ValueError):
+    """An item whose payload has more bytes than ``max_payload``; nothing was stored."""
+
+
+class NotDurable(SafeRedisQueueError):
+    """A put that was not confirmed as ``durable`` asks, or a server that cannot confirm it.
+
+    In the first case the item is in the queue, and may or may not survive a failure.
+    """
+
+
+class LeaseLost(SafeRedisQueueError):
+    """A delivery that is over: its lease lapsed and somebody else got the item, or it is settled."""
+
+
 class WrongClient(SafeRedisQueueError, TypeError):
-    """A client of the wrong kind was given, asyncio's to the blocking queue for example."""
+    """A client of the wrong flavour was given, asyncio's to the blocking queue or the reverse."""
 
 
 # ---- Items and the serializer ------------------------------------------------------------------
@@ -130,13 +192,14 @@ class Serializer(Protocol[T]):
 class _Uid(str):
     """A uid that carries the token of its delivery, so that `ack` and `fail` are fenced."""
 
-    __slots__ = ("token",)
+    __slots__ = ("attempts", "token")
     token: str
+    attempts: int
 
 
-def _uid(uid: str, token: str) -> _Uid:
+def _uid(uid: str, token: str, attempts: int) -> _Uid:
     fenced = _Uid(uid)
-    fenced.token = token
+    fenced.token, fenced.attempts = token, attempts
     return fenced
 
 
@@ -144,34 +207,55 @@ def _token(uid: str) -> str:
     return getattr(uid, "token", "")
 
 
-# Tuple and Union of typing: these are evaluated, and Python 3.10 has no generic tuple to inherit
-# from besides typing's.
+# Tuple of typing: Python 3.10 has no other generic tuple to inherit from.
 class Item(Tuple[str, T]):  # noqa: UP006
     """What get returns: a tuple ``(uid, payload)`` that knows more about the delivery.
 
     uid       str, to be given to ack or fail; it carries the token of this delivery
     payload   what was put, after the serializer
     attempts  int, how many times the item was delivered, this time included
+    deadline  when its lease ends, in seconds since the epoch by the server's clock; None without one
     """
 
     uid: str
     payload: T
     attempts: int
+    deadline: float | None
 
-    def __new__(cls, uid: str, payload: T, attempts: int) -> Item[T]:
-        item = super().__new__(cls, (uid, payload))  # type: ignore[type-var]  # self is generic
-        item.uid = uid
-        item.payload = payload
-        item.attempts = attempts
+    def __new__(
+        cls, uid: str, payload: T, attempts: int = 0, deadline: float | None = None
+    ) -> Self:
+        item = super().__new__(cls, (uid, payload))
+        item.uid, item.payload = uid, payload
+        item.attempts, item.deadline = attempts, deadline
         return item
+
+    def __getnewargs__(self) -> tuple[Any, ...]:  # for pickle and copy
+        return (self.uid, self.payload, self.attempts, self.deadline)
 
     @property
     def put_at(self) -> float | None:
         """Seconds since the epoch by the putter's clock, or None if the uid does not tell."""
         return _put_at(self.uid)
 
+    @property
+    def receipt(self) -> str:
+        """The delivery as text, for another process: `from_receipt` makes a uid for ack of it."""
+        return f"{_token(self.uid)}/{self.uid}"
+
     def __repr__(self) -> str:
-        return f"Item(uid={self.uid!r}, payload={self.payload!r}, attempts={self.attempts})"
+        return (
+            f"{type(self).__name__}(uid={str(self.uid)!r}, payload={self.payload!r}, "
+            f"attempts={self.attempts})"
+        )
+
+
+def from_receipt(receipt: str) -> str:
+    """The uid, with its delivery, that an item's `receipt` stands for; ValueError if it does not."""
+    token, slash, uid = receipt.partition("/")
+    if not (slash and uid and re.fullmatch(r"[\w-]+:\d+", token)):
+        raise ValueError(f"not a receipt: {receipt!r}")
+    return _uid(uid, token, 1)
 
 
 class NoItem(Tuple[None, None]):  # noqa: UP006
@@ -192,16 +276,30 @@ class Stats(NamedTuple):
 
     ready      items that a get may take now
     in_flight  items out with a consumer, neither acked nor failed yet
-    dead       items whose payload could not be decoded
+    delayed    items whose time has not come
+    dead       dead letters
     total      all of them
+    paused     True after pause
     oldest     age in seconds of the item that is next, or None: no such item, or a uid without time
     """
 
     ready: int
     in_flight: int
+    delayed: int
     dead: int
     total: int
+    paused: bool
     oldest: float | None
+
+
+class DeadItem(NamedTuple):
+    """A dead letter: payload in bytes, as stored; died_at in seconds since the epoch."""
+
+    uid: str
+    payload: bytes
+    reason: str
+    attempts: int
+    died_at: float
 
 
 def _new_uid() -> str:
@@ -242,6 +340,7 @@ def _checked_name(name: object) -> str:
 
 # ---- Scripts -----------------------------------------------------------------------------------
 
+# In every script.
 _COMMON = """
 local function clock()
   if at ~= '' then return tonumber(at) end
@@ -250,47 +349,123 @@ local function clock()
 end
 
 -- What this very call was answered before, if it was sent before; an older call is refused.
-local said = redis.call('GET', last)
-if said then
-  local latest, text = string.match(said, '^(%d+) (.*)$')
-  if tonumber(latest) > tonumber(number) then
-    return redis.error_reply('SUPERSEDED the caller has made a later call')
-  end
-  said = tonumber(latest) == tonumber(number) and text
+local latest, said = string.match(redis.call('GET', last) or '0 ', '^(%d+) (.*)$')
+latest = tonumber(latest)
+if latest > tonumber(number) then
+  return redis.error_reply('SUPERSEDED the caller has made a later call')
 end
+local before = latest == number - 1 and said or ''
+said = latest == tonumber(number) and said
 
 local function answer(text)
   redis.call('SET', last, number .. ' ' .. text, 'PX', 3600000)
 end
 
--- meta of a uid is 'deliveries time token ': the token is '-' once the delivery is over.
+-- meta of a uid is 'deliveries time token score': the token is '-' once the delivery is over, the
+-- score '' for an item without priority.
 local function is_token_of(token, about)
   return about and string.find(about, ' ' .. token .. ' ', 1, true)
 end
+local function deliveries(about)
+  return about and tonumber(string.match(about, '^%d+')) or 0
+end
+local function score_of(about)
+  return about and string.match(about, '%S*$') or ''
+end
 """
 
-# For the scripts that end a delivery.
+# A write that needs no memory: after it the server refuses none of a script's writes for want of
+# memory, so that all of them can add before they remove, and a full server can be emptied.
+_AT_MAXMEMORY = """
+redis.call('HDEL', meta, '')
+"""
+
+# Places that items go to and come from.
+_READY = """
+-- A consumer that waits sees only the list: an empty string in it, the bell, tells of a priority.
+local function ring()
+  if redis.call('EXISTS', queue) == 0 then redis.call('RPUSH', queue, '') end
+end
+local function make_ready(uid, about, end_of_queue)
+  if score_of(about) == '' then
+    redis.call(end_of_queue or 'LPUSH', queue, uid)
+  else
+    redis.call('ZADD', priority, score_of(about), uid)
+    ring()
+  end
+end
+"""
+
 _HELD = """
--- The list that holds `uid` while it is in flight, and its meta; nil if it is not, or if `token`
+-- The key that holds `uid` while it is in flight, and its meta; nil if it is not, or if `token`
 -- (unless '') is not the token of its latest delivery.
 local function held(uid, token)
   local about = redis.call('HGET', meta, uid)
   if token ~= '' and not is_token_of(token, about) then return nil end
   if redis.call('HEXISTS', items, uid) == 0 then return nil end
-  for _, place in ipairs({ackbuf, backup}) do
-    if redis.call('LPOS', place, uid, 'RANK', -1) then return place, about end
+  if redis.call('ZSCORE', leases, uid) then return leases, about end
+  for _, list in ipairs({ackbuf, backup}) do
+    if redis.call('LPOS', list, uid, 'RANK', -1) then return list, about end
   end
 end
-
-local function retire(uid, about, uncounted)
-  if not about then return end
-  local attempts = tonumber(string.match(about, '^%d+')) - uncounted
-  redis.call('HSET', meta, uid, attempts .. ' 0 - ')
+local function leave(place, uid)
+  if place == leases then
+    redis.call('ZREM', leases, uid)
+  else
+    redis.call('LREM', place, -1, uid)
+  end
 end
+local function retire(uid, about, count)
+  if about then redis.call('HSET', meta, uid, count .. ' 0 - ' .. score_of(about)) end
+end
+"""
 
--- A write that needs no memory: after it the server refuses none of ours for want of memory, so
--- that everything below can add before it removes, and a full server can be emptied.
-redis.call('HDEL', meta, '')
+_FORGET = """
+local function forget(uid, token)
+  if token ~= '' and not is_token_of(token, redis.call('HGET', meta, uid)) then return 0 end
+  local there = redis.call('HDEL', items, uid)
+  redis.call('HDEL', meta, uid)
+  if there == 1 and redis.call('ZREM', leases, uid) == 0
+      and redis.call('LREM', ackbuf, -1, uid) == 0 and redis.call('LREM', backup, -1, uid) == 0 then
+    -- In the list queue it may stay: get drops a uid without an item.
+    for _, set in ipairs({delayed, priority, dead}) do redis.call('ZREM', set, uid) end
+    redis.call('HDEL', reasons, uid)
+  end
+  return there
+end
+"""
+
+_RETURN = """
+-- Give an item in flight back, to the front of the queue.
+local function give_back(uid, token, uncounted)
+  local place, about = held(uid, token)
+  if not place then return 0 end
+  retire(uid, about, math.max(deliveries(about) - uncounted, 0))
+  make_ready(uid, about, 'RPUSH')
+  leave(place, uid)
+  return 1
+end
+-- Give back what a BLMOVE has moved to ackbuf for a caller whose latest answer is of the time
+-- `seen`, unless it was requeued and claimed meanwhile.
+local function give_moved_back(uid, seen)
+  local time, token = string.match(redis.call('HGET', meta, uid) or '', '^%d+ (%d+) (%S+) ')
+  if token and token ~= '-' and tonumber(time) >= tonumber(seen) then return end
+  if redis.call('LPOS', ackbuf, uid) then
+    redis.call('RPUSH', queue, uid)
+    redis.call('LREM', ackbuf, 1, uid)
+  end
+end
+-- The uids in a claim's answer: '<length>:<uid>' each.
+local function uids_in(text)
+  local uids, position = {}, 1
+  while position <= #text do
+    local colon = string.find(text, ':', position, true)
+    local stop = colon + tonumber(string.sub(text, position, colon - 1))
+    uids[#uids + 1] = string.sub(text, colon + 1, stop)
+    position = stop + 1
+  end
+  return uids
+end
 """
 
 
@@ -318,13 +493,18 @@ class Script:
 
 
 PUT = Script(
-    "items queue",
-    "",
-    """
+    "items queue meta delayed priority",
+    "delay due level maxsize",
+    f"""
 -- Queue the items of ARGV[rest], uid and payload in turn, that are not there yet.
--- Returns how many were put.
-if said then return tonumber(said) end
-local uids, fields = {}, {}
+-- delay, due: ms from now, or ms since the epoch, or ''. level: the priority. maxsize: or ''.
+-- Returns how many were put, or -1 if they would be more than maxsize.
+if said then
+  answer(said)  -- written again: WAIT speaks of the writes of this connection only
+  return tonumber(said)
+end
+{_READY}
+local uids, fields = {{}}, {{}}
 for i = rest, #ARGV, 2 do
   if redis.call('HEXISTS', items, ARGV[i]) == 0 then
     uids[#uids + 1] = ARGV[i]
@@ -332,43 +512,84 @@ for i = rest, #ARGV, 2 do
     fields[#fields + 1] = ARGV[i + 1]
   end
 end
-if #uids > 0 then
+local count = #uids
+if maxsize ~= '' and count > 0 and redis.call('HLEN', items) + count > tonumber(maxsize) then
+  count = -1
+elseif count > 0 and level == '0' and delay == '' and due == '' then
   redis.call('LPUSH', queue, unpack(uids))
+  redis.call('HDEL', meta, unpack(uids))  -- what a 3.0.0 left of an item of that uid
   redis.call('HSET', items, unpack(fields))
+elseif count > 0 then
+  -- The score is the priority's base and the time of put: 1,000 times 2^43 ms is exact in a
+  -- double. Within a priority it only grows, so that equal ones are first in, first out.
+  local now, base, score = clock(), -level * 8796093022208, nil
+  if delay ~= '' then due = now + delay end
+  for _, uid in ipairs(uids) do
+    if level ~= '0' then
+      local top = redis.call('ZREVRANGEBYSCORE', priority, base + 8796093022207, base,
+        'WITHSCORES', 'LIMIT', 0, 1)
+      score = math.max(score or 0 - math.huge, base + now, tonumber(top[2] or base)) + 1
+      redis.call('HSET', meta, uid, string.format('0 0 - %.0f', score))
+    end
+    if due ~= '' then
+      redis.call('ZADD', delayed, due, uid)
+    else
+      redis.call('ZADD', priority, string.format('%.0f', score), uid)
+    end
+    if level == '0' then redis.call('HDEL', meta, uid) end
+  end
+  redis.call('HSET', items, unpack(fields))
+  if due == '' then ring() end
 end
-answer(#uids)
-return #uids
+answer(count)
+return count
 """,
 )
 
 CLAIM = Script(
-    "items queue ackbuf backup backuplock meta dead reasons",
-    "token interval woken moved seen",
-    """
--- Bring back what its holders left, then hand out the next ready uid as the delivery `token`.
+    "items queue ackbuf backup backuplock meta leases delayed priority dead reasons paused",
+    "token interval lease count most woken moved seen",
+    f"""
+-- Ack ARGV[rest], uid and token in turn; bring back what is due and what its holders left; then
+-- hand out up to `count` ready uids as the delivery `token`.
+-- interval: ms between two autocleans, or ''. lease: ms, or '' for none. most: deliveries, or ''.
 -- woken '1': a BLMOVE put `moved` into ackbuf for this caller, whose latest answer is of `seen`.
--- interval: ms between two autocleans, '' for none.
--- Returns {now, uid, payload, attempts}; {now, 0} if there may be more to find; else {now}.
-local now = clock()
-if said == '' then return {now} end
-if said then
-  local payload, about = redis.call('HGET', items, said), redis.call('HGET', meta, said)
-  if payload and is_token_of(token, about) then
-    return {now, said, payload, tonumber(string.match(about, '^%d+'))}
-  end
-  return {now, 0}
+-- Returns now, a verdict, a deadline (0: none), and uid, payload, deliveries of each delivery. The
+-- verdict, if there is none: 0 claim again, -1 nothing is due, -2 paused, else ms until the next.
+{_READY}{_HELD}{_FORGET}{_RETURN}
+local now, out = clock(), {{}}
+local reply = {{now, 0, lease == '' and 0 or now + lease}}
+local function deliver(uid, payload, count)
+  reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = uid, payload, count
+  out[#out + 1] = #uid .. ':' .. uid
 end
+if said then
+  for _, uid in ipairs(uids_in(said)) do
+    local payload, about = redis.call('HGET', items, uid), redis.call('HGET', meta, uid)
+    if payload and is_token_of(token, about) then
+      reply[3] = tonumber(redis.call('ZSCORE', leases, uid) or 0)
+      deliver(uid, payload, deliveries(about))
+    end
+  end
+  return reply
+end
+for i = rest, #ARGV, 2 do forget(ARGV[i], ARGV[i + 1]) end
+{_AT_MAXMEMORY}
+if woken == '1' then give_moved_back(moved, seen) end
 
--- A write that needs no memory: see HELD.
-redis.call('HDEL', meta, '')
-
--- Put the moved uid back to where it was, unless it has been requeued and claimed meanwhile.
-if woken == '1' then
-  local claimed, holder = string.match(redis.call('HGET', meta, moved) or '', '^%d+ (%d+) (%S+) ')
-  local taken = holder and holder ~= '-' and tonumber(claimed) >= tonumber(seen)
-  if not taken and redis.call('LPOS', ackbuf, moved) then
-    redis.call('RPUSH', queue, moved)
-    redis.call('LREM', ackbuf, 1, moved)
+-- Whether anything is used that most queues do not use.
+local rare = redis.call('EXISTS', leases, delayed, priority, dead, paused) > 0
+local function bring_back(uid)
+  local about = redis.call('HGET', meta, uid)
+  if score_of(about) ~= '' then rare = true end
+  make_ready(uid, about)
+end
+if rare then
+  for _, set in ipairs({{leases, delayed}}) do
+    for _, uid in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, 100)) do
+      bring_back(uid)
+      redis.call('ZREM', set, uid)
+    end
   end
 end
 
@@ -378,9 +599,11 @@ if ttl == -1 then
   -- Of a 3.0.0 that died while it requeued, or of one that is just slow: give it time.
   redis.call('PEXPIRE', backuplock, math.max(10 * interval, 600000))
 elseif ttl == -2 then
-  local moves = 0
-  while moves < 100 and redis.call('LMOVE', backup, queue, 'RIGHT', 'LEFT') do
-    moves = moves + 1
+  for _ = 1, 100 do
+    local uid = redis.call('LINDEX', backup, -1)
+    if not uid then break end
+    bring_back(uid)
+    redis.call('RPOP', backup)
   end
   if redis.call('EXISTS', backup) == 0 then
     if redis.call('EXISTS', ackbuf) == 1 then redis.call('RENAME', ackbuf, backup) end
@@ -388,50 +611,133 @@ elseif ttl == -2 then
   end
 end
 
--- A uid that was delivered before may be a second copy: 3.0.0's fail makes such.
-local function stands_elsewhere(uid)
-  return redis.call('LPOS', ackbuf, uid, 'RANK', 2) or redis.call('LPOS', backup, uid)
-    or redis.call('ZSCORE', dead, uid)
+if rare and redis.call('EXISTS', paused) == 1 then
+  answer('')
+  reply[2] = -2
+  return reply
 end
 
+-- A uid that was delivered before may be a second copy: 3.0.0's fail makes such.
+local function stands_elsewhere(uid)
+  return redis.call('ZSCORE', leases, uid) or redis.call('ZSCORE', delayed, uid)
+    or redis.call('ZSCORE', dead, uid)
+    or redis.call('LPOS', ackbuf, uid) or redis.call('LPOS', backup, uid)
+end
+
+local exhausted = false
 for _ = 1, 1000 do
-  local uid = redis.call('LMOVE', queue, ackbuf, 'RIGHT', 'LEFT')
+  local uid, from = nil, queue
+  local first = rare and redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES') or {{}}
+  if not first[1] or tonumber(first[2]) > 0 then uid = redis.call('LINDEX', queue, -1) end
+  if not uid and first[1] then uid, from = first[1], priority end
   if not uid then
-    if redis.call('EXISTS', items) == 0 then
-      redis.call('UNLINK', ackbuf, backup, meta, dead, reasons)
-    end
-    answer('')
-    return {now}
+    exhausted = true
+    break
   end
   local payload, about = redis.call('HGET', items, uid), redis.call('HGET', meta, uid)
-  if payload and not (about and stands_elsewhere(uid)) then
-    local attempts = (about and tonumber(string.match(about, '^%d+')) or 0) + 1
-    redis.call('HSET', meta, uid, string.format('%d %.0f %s ', attempts, now, token))
-    answer(uid)
-    return {now, uid, payload, attempts}
+  if not payload then
+    if about then redis.call('HDEL', meta, uid) end
+  elseif not (about and stands_elsewhere(uid)) then
+    local count = deliveries(about) + 1
+    if most ~= '' and count > tonumber(most) then
+      redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
+      redis.call('ZADD', dead, now, uid)
+    else
+      redis.call('HSET', meta, uid,
+        string.format('%d %.0f %s %s', count, now, token, score_of(about)))
+      if lease == '' then
+        redis.call('LPUSH', ackbuf, uid)
+      else
+        redis.call('ZADD', leases, reply[3], uid)
+      end
+      deliver(uid, payload, count)
+    end
   end
-  if not payload and about then redis.call('HDEL', meta, uid) end
-  redis.call('LPOP', ackbuf)
+  if from == queue then redis.call('RPOP', queue) else redis.call('ZREM', priority, uid) end
+  if #out == tonumber(count) then break end
 end
-answer('')
-return {now, 0}
+if rare then
+  if redis.call('EXISTS', priority) == 1 then
+    ring()
+  elseif redis.call('LINDEX', queue, -1) == '' then
+    redis.call('RPOP', queue)
+  end
+end
+if exhausted and #out == 0 then
+  reply[2] = -1
+  for _, set in ipairs(rare and {{leases, delayed}} or {{}}) do
+    local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+    local wait = first[1] and math.max(first[2] - now, 1)
+    if wait and (reply[2] < 0 or wait < reply[2]) then reply[2] = wait end
+  end
+  if redis.call('EXISTS', items) == 0 then
+    redis.call('UNLINK', ackbuf, backup, meta, leases, delayed, priority, dead, reasons)
+  end
+end
+answer(table.concat(out))
+return reply
 """,
 )
 
 ACK = Script(
-    "items ackbuf backup meta dead reasons",
-    "uid token",
-    """
--- Forget an item, wherever its uid stands: what stays in queue is skipped by get.
--- With a token only if that is of the latest delivery. Returns 1 if this call settled it, else 0.
+    "items ackbuf backup meta leases delayed priority dead reasons",
+    "",
+    f"""
+-- Forget the items of ARGV[rest], uid and token in turn, wherever they stand; with a token, unless
+-- '', only if it is that of the latest delivery. Returns how many this call settled.
 if said then return tonumber(said) end
+{_FORGET}
 local settled = 0
-if token == '' or is_token_of(token, redis.call('HGET', meta, uid)) then
-  settled = redis.call('HDEL', items, uid)
-  redis.call('HDEL', meta, uid)
-  if redis.call('LREM', ackbuf, -1, uid) == 0 and redis.call('LREM', backup, -1, uid) == 0 then
-    redis.call('ZREM', dead, uid)
-    redis.call('HDEL', reasons, uid)
+for i = rest, #ARGV, 2 do settled = settled + forget(ARGV[i], ARGV[i + 1]) end
+answer(settled)
+return settled
+""",
+)
+
+TOUCH = Script(
+    "items ackbuf backup meta leases",
+    "lease",
+    f"""
+-- Items in flight, uid and token in turn in ARGV[rest], have a lease that ends in `lease` ms.
+-- Returns the deadline of each, 0 for those that are not this holder's.
+{_HELD}{_AT_MAXMEMORY}
+local deadlines = {{}}
+for i = rest, #ARGV, 2 do
+  local uid = ARGV[i]
+  local place = held(uid, ARGV[i + 1])
+  deadlines[#deadlines + 1] = place and clock() + lease or 0
+  if place then redis.call('ZADD', leases, clock() + lease, uid) end
+  if place and place ~= leases then leave(place, uid) end
+end
+return deadlines
+""",
+)
+
+FAIL = Script(
+    "items queue ackbuf backup meta leases delayed priority dead reasons",
+    "most reason",
+    f"""
+-- Items in flight, uid, token and delay in turn in ARGV[rest], go to the back of the queue, or are
+-- delayed by so many ms, or are dead if `most`, unless '', deliveries are over.
+-- Returns how many this call moved.
+if said then return tonumber(said) end
+{_READY}{_HELD}{_AT_MAXMEMORY}
+local settled = 0
+for i = rest, #ARGV, 3 do
+  local uid, delay = ARGV[i], tonumber(ARGV[i + 2])
+  local place, about = held(uid, ARGV[i + 1])
+  if place then
+    retire(uid, about, deliveries(about))
+    if most ~= '' and deliveries(about) >= tonumber(most) then
+      redis.call('HSET', reasons, uid, reason ~= '' and reason or 'failed ' .. most .. ' times')
+      redis.call('ZADD', dead, clock(), uid)
+    elseif delay > 0 then
+      redis.call('ZADD', delayed, clock() + delay, uid)
+    else
+      make_ready(uid, about)
+    end
+    leave(place, uid)
+    settled = settled + 1
   end
 end
 answer(settled)
@@ -439,81 +745,194 @@ return settled
 """,
 )
 
-FAIL = Script(
-    "items queue ackbuf backup meta",
-    "uid token",
+HAND_BACK = Script(
+    "items queue ackbuf backup meta leases priority",
+    "uncounted",
     f"""
--- An item in flight goes to the back of the queue. Returns 1 if this call did it, else 0.
+-- Items in flight, uid and token in turn in ARGV[rest], newest first, go back to the front of the
+-- queue, with uncounted '1' as if they had not been got. Returns how many this call moved.
 if said then return tonumber(said) end
-{_HELD}
-local place, about = held(uid, token)
-if place then
-  retire(uid, about, 0)
-  redis.call('LPUSH', queue, uid)
-  redis.call('LREM', place, -1, uid)
-end
-answer(place and 1 or 0)
-return place and 1 or 0
+{_READY}{_HELD}{_RETURN}{_AT_MAXMEMORY}
+local settled = 0
+for i = rest, #ARGV, 2 do settled = settled + give_back(ARGV[i], ARGV[i + 1], uncounted) end
+answer(settled)
+return settled
 """,
 )
 
-HAND_BACK = Script(
-    "items queue ackbuf backup meta",
-    "uid token",
+UNDO = Script(
+    "items queue ackbuf backup meta leases priority",
+    "token woken moved seen",
     f"""
--- An item in flight goes back to the front as if it had not been got. Returns 1 if so, else 0.
-if said then return tonumber(said) end
-{_HELD}
-local place, about = held(uid, token)
-if place then
-  retire(uid, about, 1)
-  redis.call('RPUSH', queue, uid)
-  redis.call('LREM', place, -1, uid)
-end
-answer(place and 1 or 0)
-return place and 1 or 0
+-- Undo the call before this one, the claim `token`, and what a BLMOVE moved for it. If that claim
+-- is still on its way it will be refused, being older than this call. Returns 1.
+if said then return 1 end
+{_READY}{_HELD}{_RETURN}{_AT_MAXMEMORY}
+local uids = uids_in(before)
+for i = #uids, 1, -1 do give_back(uids[i], token, 1) end
+if woken == '1' then give_moved_back(moved, seen) end
+answer('')
+return 1
 """,
 )
 
 BURY = Script(
-    "items ackbuf backup meta dead reasons",
+    "items ackbuf backup meta leases dead reasons",
     "uid token reason",
     f"""
 -- An item in flight goes to the dead letters. Returns 1 if this call did it, else 0.
 if said then return tonumber(said) end
-{_HELD}
+{_HELD}{_AT_MAXMEMORY}
 local place, about = held(uid, token)
 if place then
-  retire(uid, about, 0)
+  retire(uid, about, deliveries(about))
   redis.call('HSET', reasons, uid, reason)
   redis.call('ZADD', dead, clock(), uid)
-  redis.call('LREM', place, -1, uid)
+  leave(place, uid)
 end
 answer(place and 1 or 0)
 return place and 1 or 0
 """,
 )
 
-STATS = Script(
-    "items queue ackbuf backup dead",
+FORWARD = Script(
+    "items ackbuf backup meta leases delayed priority dead reasons to_items to_queue",
+    "uid token to_uid payload",
+    f"""
+-- Put an item into another queue and forget this one, if it still is this holder's. 1 if so, or 0.
+if said then return tonumber(said) end
+{_FORGET}
+local mine = redis.call('HEXISTS', items, uid) == 1
+  and (token == '' or is_token_of(token, redis.call('HGET', meta, uid)))
+if mine then
+  redis.call('LPUSH', to_queue, to_uid)
+  redis.call('HSET', to_items, to_uid, payload)
+  forget(uid, token)
+end
+answer(mine and 1 or 0)
+return mine and 1 or 0
+""",
+)
+
+DEAD = Script(
+    "items meta dead reasons",
+    "offset count",
+    """
+-- Returns uid, time, payload, reason, meta of `count` dead items from `offset` on, oldest first.
+local found = {}
+local dying = redis.call('ZRANGE', dead, offset, offset + count - 1, 'WITHSCORES')
+for i = 1, #dying, 2 do
+  local uid = dying[i]
+  for _, value in ipairs({uid, dying[i + 1], redis.call('HGET', items, uid) or '',
+      redis.call('HGET', reasons, uid) or '', redis.call('HGET', meta, uid) or ''}) do
+    found[#found + 1] = value
+  end
+end
+return found
+""",
+)
+
+REVIVE = Script(
+    "items queue meta priority dead reasons",
+    "",
+    f"""
+-- The dead items of ARGV[rest], or the 100 that died first if none are named, are ready again as
+-- if never delivered. Returns how many there were and how many of them were revived.
+if said then return {{tonumber(string.match(said, '^%d+')), tonumber(string.match(said, '%d+$'))}} end
+{_READY}{_AT_MAXMEMORY}
+local revived, uids = 0, {{unpack(ARGV, rest)}}
+if #uids == 0 then uids = redis.call('ZRANGE', dead, 0, 99) end
+for _, uid in ipairs(uids) do
+  if redis.call('ZSCORE', dead, uid) then
+    local about = redis.call('HGET', meta, uid)
+    if redis.call('HEXISTS', items, uid) == 1 then
+      if about then redis.call('HSET', meta, uid, '0 0 - ' .. score_of(about)) end
+      make_ready(uid, about)
+      revived = revived + 1
+    end
+    redis.call('ZREM', dead, uid)
+    redis.call('HDEL', reasons, uid)
+  end
+end
+answer(#uids .. ' ' .. revived)
+return {{#uids, revived}}
+""",
+)
+
+PURGE_DEAD = Script(
+    "items meta dead reasons",
     "",
     """
--- Returns {now, items, in flight, dead, next uid}.
+-- Drop the 100 items that died first. Returns how many there were.
+if said then return tonumber(said) end
+local uids = redis.call('ZRANGE', dead, 0, 99)
+if #uids > 0 then
+  for _, hash in ipairs({items, meta, reasons}) do redis.call('HDEL', hash, unpack(uids)) end
+  redis.call('ZREM', dead, unpack(uids))
+end
+answer(#uids)
+return #uids
+""",
+)
+
+PEEK = Script(
+    "items queue meta priority",
+    "offset count",
+    """
+-- Returns uid, payload, meta of the ready items at the places offset to offset + count - 1.
+local uids, found = {}, {}
+local function add(more)
+  for _, uid in ipairs(more) do uids[#uids + 1] = uid end
+end
+-- Of the three parts, in the order of taking, only what the window shows.
+local first, stop = tonumber(offset), offset + count - 1
+local high = redis.call('ZCOUNT', priority, '-inf', '(0')
+local length = redis.call('LLEN', queue)
+if first < high then add(redis.call('ZRANGE', priority, first, math.min(stop, high - 1))) end
+local from, to = math.max(first - high, 0), stop - high
+if to >= from and from < length then
+  local part = redis.call('LRANGE', queue, -to - 1, -from - 1)
+  for i = #part, 1, -1 do uids[#uids + 1] = part[i] end
+end
+from, to = math.max(first - length, high), stop - length
+if to >= from then add(redis.call('ZRANGE', priority, from, to)) end
+for _, uid in ipairs(uids) do
+  local payload = redis.call('HGET', items, uid)
+  if payload then
+    for _, value in ipairs({uid, payload, redis.call('HGET', meta, uid) or ''}) do
+      found[#found + 1] = value
+    end
+  end
+end
+return {#uids, found}
+""",
+)
+
+STATS = Script(
+    "items queue ackbuf backup leases delayed priority dead paused",
+    "",
+    """
+-- Returns now, the numbers of items, of those in flight, delayed and dead, whether the queue is
+-- paused, and the uid that is next.
+local next_uid = redis.call('LINDEX', queue, -1)
+local first = redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES')
+if first[1] and (tonumber(first[2]) < 0 or not next_uid) then next_uid = first[1] end
 return {
-  clock(), redis.call('HLEN', items), redis.call('LLEN', ackbuf) + redis.call('LLEN', backup),
-  redis.call('ZCARD', dead), redis.call('LINDEX', queue, -1),
+  clock(), redis.call('HLEN', items),
+  redis.call('LLEN', ackbuf) + redis.call('LLEN', backup) + redis.call('ZCARD', leases),
+  redis.call('ZCARD', delayed), redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
 }
 """,
 )
 
 PURGE = Script(
-    "items queue ackbuf backup meta dead reasons",
+    "items queue ackbuf backup meta leases delayed priority dead reasons",
     "",
     """
 -- Drop every item, also those in flight. Returns how many.
 if said then return tonumber(said) end
 local dropped = redis.call('HLEN', items)
-redis.call('UNLINK', items, queue, ackbuf, backup, meta, dead, reasons)
+redis.call('UNLINK', items, queue, ackbuf, backup, meta, leases, delayed, priority, dead, reasons)
 answer(dropped)
 return dropped
 """,
@@ -521,6 +940,20 @@ return dropped
 
 
 # ---- The steps ---------------------------------------------------------------------------------
+
+_GRACE: Final = 0.9  # seconds after its timeout in which a get must have given up on a connection
+_POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to the server
+_CHUNK_ITEMS: Final = 500  # so that no script holds the server for 10 ms
+_CHUNK_BYTES: Final = 1_000_000
+_MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
+
+# An outage ends by itself: a lost connection, a restart, a fail-over; in a cluster also an election
+# or a slot that moves.
+_OUTAGE: Final = (ConnectionError, TimeoutError, ReadOnlyError)
+_CLUSTER_OUTAGE: Final = (AskError, TryAgainError, ClusterDownError, MasterDownError)
+
+Retries = Union[float, Callable[[int], float]]
+Timeout = Union[float, None]
 
 
 class _Slot:
@@ -530,20 +963,16 @@ class _Slot:
 
     def __init__(self, prefix: bytes) -> None:
         self.name = secrets.token_urlsafe(9)
-        self.key = prefix + self.name.encode()
+        self.key = prefix + b"last:" + self.name.encode()
         self.number = 0
 
-
-# An outage ends by itself: a lost connection, a restart, a fail-over.
-_OUTAGE = (ConnectionError, TimeoutError, ReadOnlyError)
-_GRACE: Final = 0.9  # seconds after its timeout in which a get must have given up on a connection
-_POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to the server
-_CHUNK_ITEMS: Final = 500
-_CHUNK_BYTES: Final = 1_000_000
+    @property
+    def token(self) -> str:
+        return f"{self.name}:{self.number}"
 
 
 class _Steps(Generic[T]):
-    """The algorithm, once: coroutines that do their I/O through ``_do``, ``_sleep``, ``_resend``.
+    """The algorithm, once: coroutines that do their I/O through the hooks below.
 
     ``_do`` sends one command and reads its reply once, in bytes; whether it is sent again is
     decided here, because only the numbered calls may be.
@@ -557,47 +986,199 @@ class _Steps(Generic[T]):
     AUTOCLEAN_INTERVAL: float | None = 60
     serializer: Serializer[T] | None
 
-    def _set_up(
+    _settings: dict[str, Any]
+    _outage: tuple[type[Exception], ...]
+    _flavour: Any  # the module redis or redis.asyncio
+    _no_retry: Any  # a retry policy of that flavour that never sends again
+
+    @overload
+    def __init__(
+        self: _Steps[str],
+        *args: Any,
+        decode_responses: Literal[True],
+        serializer: None = None,
+        **kw: Any,
+    ) -> None: ...
+
+    @overload
+    def __init__(self: _Steps[bytes], *args: Any, serializer: None = None, **kw: Any) -> None: ...
+
+    @overload
+    def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+
+    def __init__(
         self,
-        name: object,
-        autoclean_interval: float | None,
-        serializer: Serializer[T] | None,
-        wait_slice: float,
-        encoding: tuple[str, str, bool],
+        *args: Any,
+        url: str | None = None,
+        name: str = "0",
+        client: Any = None,
+        serializer: Serializer[Any] | None = None,
+        lease: float | None = None,
+        max_attempts: int | None = None,
+        retry_delay: Retries = 0,
+        maxsize: int | None = None,
+        max_payload: int = _MAX_PAYLOAD,
+        durable: int | Literal["fsync"] | None = None,
+        durable_timeout: float = 5.0,
+        wait_slice: float = 1.0,
+        **kw: Any,
     ) -> None:
         self.name = _checked_name(name)
-        prefix = f"srq:{self.name}:"
-        self.ITEMS_KEY = f"{prefix}items"
-        self.QUEUE_KEY = f"{prefix}queue"
-        self.ACKBUF_KEY = f"{prefix}ackbuf"
-        self.BACKUP = f"{prefix}backup"
-        self.BACKUP_LOCK = f"{prefix}backuplock"
-        if autoclean_interval is not None:
-            _check_seconds("autoclean_interval", autoclean_interval, least=0.001)
-        self.AUTOCLEAN_INTERVAL = autoclean_interval
-        if serializer is not None and not (
-            callable(getattr(serializer, "dumps", None))
-            and callable(getattr(serializer, "loads", None))
-        ):
-            raise TypeError(f"serializer must have the functions dumps and loads: {serializer!r}")
-        self.serializer = serializer
+        self.AUTOCLEAN_INTERVAL = kw.pop("autoclean_interval", self.AUTOCLEAN_INTERVAL)
+        _check_seconds("autoclean_interval", self.AUTOCLEAN_INTERVAL, least=0.001, none=True)
+        _check_seconds("lease", lease, least=0.001, none=True)
         _check_seconds("wait_slice", wait_slice, least=0.01)
+        _check_seconds("durable_timeout", durable_timeout, least=0.001)
+        if not callable(retry_delay):
+            _check_seconds("retry_delay", retry_delay, least=0)
+        _check_count("max_attempts", max_attempts, least=1, none=True)
+        _check_count("maxsize", maxsize, least=1, none=True)
+        _check_count("max_payload", max_payload, least=0)
+        if durable != "fsync":
+            _check_count("durable", durable, least=1, none=True)
+        for function in ("dumps", "loads") if serializer is not None else ():
+            if not callable(getattr(serializer, function, None)):
+                raise TypeError(f"serializer has no function {function}: {serializer!r}")
+        self.serializer = serializer
+        self._lease, self._max_attempts, self._retry_delay = lease, max_attempts, retry_delay
+        self._maxsize, self._max_payload = maxsize, max_payload
+        self._durable, self._durable_timeout = durable, durable_timeout
+        self._confirm: tuple[Any, ...] | None = None
         self._wait_slice = wait_slice
-        self._encoding, self._encoding_errors, self._decode = encoding
-        self._prefix = prefix.encode(self._encoding, self._encoding_errors)
         self._at = ""  # the time given to scripts, in ms; '' is the server's
+
+        self._server: Any = None
+        self._owns_client = client is None
+        self._redis = self._checked_client(args, url, client, kw)
+        self._is_cluster = isinstance(self._redis, self._flavour.RedisCluster)
+        self._outage = _OUTAGE + (_CLUSTER_OUTAGE if self._is_cluster else ())
+        encoder = self._redis.get_encoder()
+        self._encoding, self._encoding_errors = encoder.encoding, encoder.encoding_errors
+        self._decode = encoder.decode_responses
+
+        # In a cluster a hash tag keeps the keys of a queue together, in one slot.
+        tagged = f"{{{self.name}}}" if self._is_cluster and "{" not in self.name else self.name
+        prefix = f"srq:{tagged}:"
+        self.ITEMS_KEY, self.QUEUE_KEY = f"{prefix}items", f"{prefix}queue"
+        self.ACKBUF_KEY, self.BACKUP = f"{prefix}ackbuf", f"{prefix}backup"
+        self.BACKUP_LOCK = f"{prefix}backuplock"
+        self._prefix = prefix.encode(self._encoding, self._encoding_errors)
+
+        self._reset()
+        if not self._is_cluster:
+            self._connect_as(
+                self._redis.connection_pool.connection_class,
+                self._redis.connection_pool.connection_kwargs,
+            )
+
+    def _checked_client(
+        self, args: tuple[Any, ...], url: str | None, client: Any, kw: dict[str, Any]
+    ) -> Any:
+        if client is not None:
+            if args or url is not None or kw:
+                given = ", ".join([*map(repr, args), *(["url"] if url is not None else []), *kw])
+                raise TypeError(f"client= has its settings already: {given} cannot be given too")
+            if not isinstance(client, (self._flavour.Redis, self._flavour.RedisCluster)):
+                raise WrongClient(
+                    f"{type(self).__name__} needs a client of {self._flavour.__name__}, not "
+                    f"{type(client).__module__}.{type(client).__qualname__}"
+                )
+            return client
+        if url is None:
+            return self._flavour.Redis(*args, **kw)
+        if args:
+            warnings.warn("url= is given: positional arguments are ignored", stacklevel=4)
+        for key in ("host", "port", "unix_socket_path"):
+            if key in kw:
+                raise TypeError(f"url= says where the server is: {key}= cannot be given too")
+        scheme = url.partition(":")[0].lower()
+        if scheme == "embedded":
+            self._server = _embedded(url)
+            url = self._server.url
+        elif scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("url must begin with redis://, rediss://, unix:// or embedded:")
+        try:
+            return self._flavour.Redis.from_url(url, **kw)
+        except ValueError:
+            # redis-py's message may quote a part of the password.
+            raise ValueError(
+                "url is not of the form redis://user:password@host:port/db; characters such as "
+                "/ # ? : @ in a password must be percent-encoded"
+            ) from None
+
+    def __repr__(self) -> str:
+        settings = self._settings
+        where = settings.get("path") or f"{settings.get('host')}:{settings.get('port')}"
+        where = "a cluster" if self._is_cluster else f"{where} db {settings.get('db') or 0}"
+        return f"<{type(self).__name__} {self.name!r} on {where}>"
+
+    # -- connections ----------------------------------------------------------------------------
+    #
+    # They are the queue's own: what is sent again, and when, must be decided here, where it is known
+    # whether that is safe. All else is as the client's.
+
+    def _connect_as(self, connection_class: Any, settings: dict[str, Any]) -> None:
+        private = ("maint_notifications", "oss_cluster", "orig_")
+        self._connection_class = connection_class
+        self._settings = {k: v for k, v in settings.items() if not k.startswith(private)}
+        self._retry = connection_class(**self._settings).retry
+        self._settings["retry"] = self._no_retry
+
+    def _reset(self) -> None:
+        """Begin anew: also in a forked child, where all this belongs to the parent."""
+        self._idle: dict[float | None, list[Any]] = {}
         self._slots: list[_Slot] = []
         self._pid = os.getpid()
+        if self._is_cluster:
+            self._settings = {}
 
-    # -- I/O ------------------------------------------------------------------------------------
+    def _take_connection(self, limit: float | None) -> Any:
+        """An idle connection or a new one, ``limit`` seconds being for each step of connecting."""
+        idle = self._idle.setdefault(limit, [])
+        try:
+            return idle.pop()
+        except IndexError:
+            pass
+        settings = dict(self._settings)
+        if limit is not None:
+            settings["socket_timeout"] = min(settings.get("socket_timeout") or limit, limit)
+            if "path" not in settings:  # a unix socket's class may not know the other
+                at_most = min(settings.get("socket_connect_timeout") or limit, limit)
+                settings["socket_connect_timeout"] = at_most
+        return self._connection_class(**settings)
+
+    def _take_idle(self) -> list[Any]:
+        """All idle connections, no longer known here: their server may not be the right one now."""
+        taken = [connection for idle in self._idle.values() for connection in idle]
+        self._idle = {}
+        self._confirm = None
+        return taken
+
+    def _take_slot(self) -> _Slot:
+        if self._pid != os.getpid():
+            self._parents = self._idle  # not closed: that would end the parent's connections
+            self._reset()
+        try:
+            slot = self._slots.pop()
+        except IndexError:
+            slot = _Slot(self._prefix)
+        slot.number += 1
+        return slot
+
+    # -- hooks ----------------------------------------------------------------------------------
 
     async def _do(
-        self, *command: Any, timeout: float | None = None, limit: float | None = None
+        self,
+        *command: Any,
+        timeout: float | None = None,
+        limit: float | None = None,
+        then: tuple[Any, ...] | None = None,
+        rescue: Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
     ) -> Any:
-        """Send a command, once; its reply, in bytes.
+        """Send a command, once; its reply, in bytes. With ``then`` both replies: it goes the same way.
 
-        timeout: seconds to wait for the reply; limit: seconds for each step of connecting. None is
-        what the client was configured with.
+        timeout: seconds to wait for a reply; limit: seconds for each step of connecting. None is
+        what the client was configured with. rescue: gets the reply of a call that was cancelled.
         """
         raise NotImplementedError
 
@@ -608,56 +1189,60 @@ class _Steps(Generic[T]):
         """Send again as the client's own retry policy says, ``error`` being the first failure."""
         raise NotImplementedError
 
-    def _drop_idle(self) -> None:
-        """Forget idle connections: their server is not the one that answers now."""
+    async def _renew(self) -> None:
+        """After an outage: drop idle connections, and find the server anew."""
         raise NotImplementedError
 
-    def _forget_parent(self) -> None:
-        """In a forked child: connections and call numbers belong to the parent."""
-        self._slots = []
-        self._pid = os.getpid()
+    async def _finish(self, step: Coroutine[Any, Any, Any]) -> None:
+        """Run a step to its end also while being cancelled."""
+        raise NotImplementedError
 
-    def _take_slot(self) -> _Slot:
-        if self._pid != os.getpid():
-            self._forget_parent()
-        try:
-            slot = self._slots.pop()
-        except IndexError:
-            slot = _Slot(self._prefix + b"last:")
-        slot.number += 1
-        return slot
+    # -- calls ----------------------------------------------------------------------------------
 
     async def _eval(self, script: Script, slot: _Slot, args: tuple[Any, ...], **io: Any) -> Any:
         keys = [self._prefix + key.encode() for key in script.keys]
-        rest = (len(keys) + 1, *keys, slot.key, slot.number, self._at, *args)
+        return await self._eval_keys(script, (*keys, slot.key), slot, args, **io)
+
+    async def _eval_keys(
+        self, script: Script, keys: Sequence[bytes], slot: _Slot, args: tuple[Any, ...], **io: Any
+    ) -> Any:
+        rest = (len(keys), *keys, slot.number, self._at, *args)
         try:
             return await self._do("EVALSHA", script.sha, *rest, **io)
         except NoScriptError:
             return await self._do("EVAL", script.text, *rest, **io)
 
-    async def _call(self, script: Script, *args: Any) -> Any:
+    async def _call(self, script: Script, *args: Any, **io: Any) -> Any:
         """Run a numbered script; sent again if the connection was lost, it changes nothing more."""
         slot = self._take_slot()
-
-        async def send() -> Any:
-            return await self._eval(script, slot, args)
-
-        try:
-            reply = await send()
-        except AuthenticationError:
-            raise
-        except ConnectionError:
-            # The server may have closed a connection that was idle: at once once more.
-            self._drop_idle()
-            try:
-                reply = await send()
-            except (ConnectionError, TimeoutError) as error:
-                reply = await self._resend(error, send)
-        except TimeoutError as error:
-            reply = await self._resend(error, send)
+        reply = await self._safely(lambda: self._eval(script, slot, args, **io))
         # Not reached when the outcome is unknown: this slot's call may then still arrive.
         self._slots.append(slot)
         return reply
+
+    async def _safely(self, send: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """The result of what may be sent twice, in spite of an outage that is over soon."""
+        failures = 0
+        while True:
+            try:
+                return await send()
+            except AuthenticationError:
+                raise
+            except self._outage as error:
+                # At once once more: the server may have closed a connection that was idle. A
+                # cluster is given the time of an election, some 5 s.
+                most = 7 if self._is_cluster else 1
+                if failures >= most or isinstance(error, (TimeoutError, ReadOnlyError)):
+                    return await self._resend(error, send)
+                if failures:
+                    await self._sleep(0.05 * 2**failures)
+                failures += 1
+                await self._renew()
+
+    async def _command(self, *command: Any) -> Any:
+        """A command of one key that may be sent twice."""
+        self._take_slot()
+        return await self._safely(lambda: self._do(*command))
 
     # -- payloads -------------------------------------------------------------------------------
 
@@ -670,13 +1255,18 @@ class _Steps(Generic[T]):
                     f"the serializer's dumps must return str or bytes, not {type(payload).__name__}"
                 )
         if isinstance(payload, str):
-            return payload.encode(self._encoding, self._encoding_errors)
-        if isinstance(payload, (bytes, bytearray, memoryview)):
-            return bytes(payload)
-        raise TypeError(
-            f"without a serializer an item must be bytes or str, not {type(item).__name__}: "
-            "give the queue a serializer, for example serializer=json"
-        )
+            payload = payload.encode(self._encoding, self._encoding_errors)
+        elif not isinstance(payload, (bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"without a serializer an item must be bytes or str, not {type(item).__name__}: "
+                "give the queue a serializer, for example serializer=json"
+            )
+        payload = bytes(payload)
+        if len(payload) > self._max_payload:
+            raise PayloadTooLarge(
+                f"a payload of {len(payload)} bytes; max_payload is {self._max_payload}"
+            )
+        return payload
 
     def _load(self, payload: bytes) -> T:
         if not self._decode:
@@ -690,151 +1280,293 @@ class _Steps(Generic[T]):
         except Exception:
             return self.serializer.loads(payload)
 
-    def _encode_uid(self, uid: object) -> bytes:
-        if not isinstance(uid, str):
-            raise TypeError(f"a uid is a str, as get returns it, not {type(uid).__name__}: {uid!r}")
-        return uid.encode("utf-8", "surrogateescape")
+    # -- put ------------------------------------------------------------------------------------
 
-    # -- moves, in the order of an item's life ---------------------------------------------------
+    async def _put(
+        self,
+        item: T | str | bytes,
+        *,
+        uid: str | None = None,
+        delay: float | None = None,
+        at: datetime | float | None = None,
+        priority: int = 0,
+    ) -> str | None:
+        """Add an item to the back of the queue; its uid.
 
-    async def _put(self, item: T | str | bytes) -> str:
-        """Add an item to the back of the queue; its uid, a str of 36 characters.
+        item: what the serializer takes, or without one bytes or str.
+        uid: the caller's own, a str; while it is in the queue, in whatever state, put returns None
+            and changes nothing. By default a new one of 36 characters, in the order of time.
+        delay: seconds from now before which it is not delivered; or
+        at: an aware datetime, or seconds since the epoch.
+        priority: an int from -1000 to 1000; higher ones are delivered first, equal ones in order.
 
-        item: what the serializer takes, or without one bytes or str. When put returns, the server
-        has the item. If put raises ConnectionError or TimeoutError it may be there or not.
+        When put returns, the server has the item. If it raises ConnectionError or TimeoutError the
+        item may be there or not: with a uid of the caller's, put again is safe.
 
-        Raises TypeError for an item that cannot be stored, and redis-py's errors.
+        Raises TypeError or ValueError for what cannot be stored, PayloadTooLarge, QueueFull,
+        NotDurable, and redis-py's errors.
         """
         payload = self._dump(item)
-        uid = _new_uid()
-        await self._call(PUT, uid, payload)
-        return uid
+        new = _new_uid() if uid is None else uid
+        pairs = (_encode_uid(new), payload)
+        return new if await self._put_pairs(pairs, delay, at, priority) else None
 
-    async def _put_many(self, items: Iterable[T | str | bytes]) -> list[str]:
+    async def _put_many(
+        self,
+        items: Iterable[T | str | bytes],
+        *,
+        delay: float | None = None,
+        at: datetime | float | None = None,
+        priority: int = 0,
+    ) -> list[str]:
         """Add items in the order given; their uids.
 
-        Takes them from any iterable and sends them in chunks of at most 500 items or about a
-        megabyte. A chunk is stored whole or not at all; when put_many raises, the chunks before are
-        in the queue.
+        items: any iterable. They are sent in chunks of at most 500 or about a megabyte; a chunk is
+        stored whole or not at all. When put_many raises, the chunks before are in the queue.
 
-        Raises TypeError for an item that cannot be stored, and redis-py's errors.
+        The rest, and errors, as in put.
         """
         uids: list[str] = []
         for chunk in _chunks(map(self._dump, items)):
-            pairs = [(_new_uid(), payload) for payload in chunk]
-            await self._call(PUT, *(field for pair in pairs for field in pair))
-            uids.extend(uid for uid, _ in pairs)
+            new = [_new_uid() for _ in chunk]
+            pairs = tuple(field for pair in zip(new, chunk, strict=True) for field in pair)
+            await self._put_pairs(pairs, delay, at, priority)
+            uids.extend(new)
         return uids
 
-    async def _get(self, timeout: float | None = 0) -> Item[T] | NoItem:
+    async def _put_pairs(
+        self,
+        pairs: tuple[Any, ...],
+        delay: float | None,
+        at: datetime | float | None,
+        priority: int,
+    ) -> int:
+        due = _due(delay, at)
+        options = (_milliseconds(delay), due, _checked_priority(priority))
+        args = (*options, "" if self._maxsize is None else self._maxsize, *pairs)
+        if self._durable is None:
+            count = await self._call(PUT, *args)
+        else:
+            count = await self._put_durably(args)
+        if count < 0:
+            raise QueueFull(
+                f"queue {self.name} would hold more than its maxsize of {self._maxsize} items"
+            )
+        return int(count)
+
+    async def _put_durably(self, args: tuple[Any, ...]) -> Any:
+        wait = int(self._durable_timeout * 1000)
+        if self._durable != "fsync":
+            self._confirm = ("WAIT", self._durable, wait)
+        elif self._confirm is None:
+            await self._check_fsync(wait)
+        # Replies within the server's own timeout, and some time for the network.
+        io = {"then": self._confirm or None, "timeout": self._durable_timeout + 5}
+        reply = await self._call(PUT, *args, **io)
+        if not self._confirm:
+            return reply
+        count, confirmed = reply
+        reached = confirmed[0] if isinstance(confirmed, list) else confirmed
+        if reached < self._confirm[1]:
+            what = "its disk" if self._durable == "fsync" else f"{self._durable} replicas"
+            raise NotDurable(
+                f"the server has the item, but did not confirm {what} within "
+                f"{self._durable_timeout} s ({reached} of {self._confirm[1]}): it may or may not "
+                "survive a failure; put it again with the same uid"
+            )
+        return count
+
+    async def _check_fsync(self, wait: int) -> None:
+        """How this server confirms that a write is on its disk; NotDurable if it cannot."""
+        config = _pairs(await self._command("CONFIG", "GET", "append*"))
+        info = (await self._command("INFO", "server")).decode()
+        if config.get("appendonly") != "yes":
+            raise NotDurable('durable="fsync" needs a server with "appendonly yes"')
+        if config.get("appendfsync") == "always":
+            self._confirm = ()  # the reply of the put itself comes after the fsync
+            return
+        version = re.search(r"redis_version:(\d+)", info)
+        is_redis = "valkey" not in info
+        if (
+            config.get("appendfsync") == "everysec"
+            and is_redis
+            and version
+            and int(version[1]) >= 8
+        ):
+            self._confirm = ("WAITAOF", 1, 0, wait)
+            return
+        raise NotDurable(
+            'durable="fsync" needs a server with "appendfsync always": under '
+            f"{config.get('appendfsync')} this one confirms a write before it is on disk, or never "
+            "(Redis from 8.0 on can confirm under everysec)"
+        )
+
+    # -- get ------------------------------------------------------------------------------------
+
+    async def _get(self, timeout: Timeout = 0, lease: float | None = None) -> Item[T] | NoItem:
         """Take the next item, waiting for one if there is none: ``(uid, payload)``.
 
         timeout: seconds. 0 or None waits for ever (unlike queue.Queue, where 0 does not wait), a
-        positive number waits that long, a negative one not at all. ``(None, None)`` when it is over.
+            positive number waits that long, a negative one not at all. ``(None, None)`` then.
+        lease: seconds in which the item must be acked or failed, or touched to renew it; after that
+            it comes back. The queue's ``lease`` by default. Without any it comes back after one to
+            two autoclean intervals.
 
-        The item is then in flight until it is acked or failed. If neither happens, because the
-        consumer was killed for example, it comes back after one to two autoclean intervals.
-        An item whose payload the serializer cannot load is put aside and logged, not returned.
+        So it comes back also when the consumer is killed. An item whose payload the serializer
+        cannot load is logged and becomes a dead letter, and get goes on to the next.
 
-        While it waits it outlasts lost connections, restarts and fail-overs of the server; it
-        raises redis-py's error when the timeout ends in one, at once without a timeout to wait for.
+        While it waits it outlasts lost connections, restarts and fail-overs of the server. It
+        raises redis-py's error when the timeout ends in one; without a time to wait, at once.
         """
-        if timeout is not None:
-            _check_seconds("timeout", timeout)
-        start = time.monotonic()
-        deadline = None if not timeout else start + max(timeout, 0)
+        lease = self._lease if lease is None else lease
+        items = await self._fetch(1, timeout, lease)
+        return items[0] if items else _NO_ITEM
+
+    async def _get_nowait(self, lease: float | None = None) -> Item[T] | NoItem:
+        """``get(timeout=-1)``: the next item, or ``(None, None)`` at once."""
+        return await self._get(-1, lease)
+
+    async def _get_many(
+        self, count: int, timeout: Timeout = 0, lease: float | None = None
+    ) -> list[Item[T]]:
+        """Take up to ``count`` items, waiting only for the first: a list, empty after the timeout.
+
+        They are always leased: for ``lease`` seconds, else the queue's, else 60. The rest as in get.
+        """
+        _check_count("count", count, least=1)
+        lease = lease or self._lease or 60
+        items = await self._fetch(min(count, _CHUNK_ITEMS), timeout, lease)
+        while items and len(items) < count:
+            more = await self._fetch(min(count - len(items), _CHUNK_ITEMS), -1, lease)
+            if not more:
+                break
+            items += more
+        return items
+
+    async def _fetch(
+        self, count: int, timeout: Timeout, lease: float | None, acks: Sequence[Any] = ()
+    ) -> list[Item[T]]:
+        """Up to ``count`` items, as soon as there is one; ``acks``, uid and token in turn, go first."""
+        _check_seconds("timeout", timeout, none=True)
+        _check_seconds("lease", lease, least=0.001, none=True)
+        deadline = None if not timeout else time.monotonic() + max(timeout, 0)
         slot = self._take_slot()
+        items: list[Item[T]] = []
         moved: bytes | None = None
         seen = 0
-        while True:
-            now, *found = await self._claim(slot, moved, seen, deadline)
-            if len(found) == 3:
-                item = await self._open(*found, token=f"{slot.name}:{slot.number}")
-                if item is not None:
-                    self._slots.append(slot)
-                    return item
-            moved, seen = None, now
-            if not found:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    self._slots.append(slot)
-                    return _NO_ITEM
-                moved = await self._wait(self._wait_slice if left is None else left, deadline)
-            slot.number += 1
+        try:
+            while True:
+                args = (_milliseconds(lease), count, self._max_attempts or "")
+                woken = (int(moved is not None), moved or b"", seen)
+                seen, verdict, until, *found = await self._claim(
+                    slot, (*args, *woken, *acks), deadline
+                )
+                acks, moved = (), None
+                for uid, payload, attempts in zip(*[iter(found)] * 3, strict=True):
+                    item = await self._open(uid, payload, attempts, slot.token, until)
+                    items += [] if item is None else [item]
+                if items:
+                    break
+                if not found and verdict:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        break
+                    moved = await self._wait(verdict, left, deadline, seen)
+                slot.number += 1
+        except BaseException as error:
+            if not isinstance(error, (Exception, GeneratorExit)):
+                slot.number += 1
+                await self._finish(self._undo(slot, moved, seen))
+            raise
+        self._slots.append(slot)
+        return items
 
-    async def _claim(
-        self, slot: _Slot, moved: bytes | None, seen: int, deadline: float | None
-    ) -> list[Any]:
+    async def _claim(self, slot: _Slot, args: tuple[Any, ...], deadline: float | None) -> list[Any]:
         """CLAIM, sent again under its number until it is answered or the deadline is over."""
         interval = "" if self.AUTOCLEAN_INTERVAL is None else int(self.AUTOCLEAN_INTERVAL * 1000)
-        token = f"{slot.name}:{slot.number}"
-        args = (token, interval, int(moved is not None), moved or b"", seen)
+        args = (slot.token, interval, *args)
         failures = 0
         while True:
             try:
-                return cast(
-                    "list[Any]", await self._eval(CLAIM, slot, args, **self._limits(deadline))
-                )
+                io = self._limits(deadline)
+                return cast("list[Any]", await self._eval(CLAIM, slot, args, **io))
             except AuthenticationError:
                 raise
-            except _OUTAGE as error:
+            except self._outage as error:
                 left = None if deadline is None else deadline - time.monotonic()
-                self._drop_idle()
                 failures += 1
                 if failures > 1 or isinstance(error, TimeoutError):
                     if left is not None and left <= 0:
                         raise
-                    pause = min(0.05 * 2**failures, 1.0) * random.uniform(0.5, 1)
                     log.warning("queue %s: %s; trying again", self.name, error)
+                    pause = min(0.05 * 2**failures, 1.0) * random.uniform(0.5, 1)
                     await self._sleep(pause if left is None else min(pause, left))
+                await self._renew()
 
-    def _limits(self, deadline: float | None, wait: float = 0) -> dict[str, float]:
+    def _limits(self, deadline: float | None, wait: float = 0) -> dict[str, Any]:
         """How long a command that waits ``wait`` seconds may take in a get with this deadline."""
         if deadline is None:
             return {"timeout": wait + 5, "limit": 5}
         return {"timeout": max(deadline + _GRACE - time.monotonic(), 0.01), "limit": _GRACE}
 
-    async def _wait(self, seconds: float, deadline: float | None) -> bytes | None:
+    async def _wait(
+        self, verdict: int, left: float | None, deadline: float | None, seen: int
+    ) -> bytes | None:
         """Wait at most a slice for the queue to have something; what was moved to ackbuf then.
 
         If this process dies now, or the reply is lost, the uid moved stays in ackbuf and comes back
         by autoclean.
         """
-        seconds = min(seconds, self._wait_slice)
-        if self.AUTOCLEAN_INTERVAL is None or seconds < 0.01:
-            # With autoclean off nothing would bring back what is moved when the reply is lost.
+        seconds = self._wait_slice if left is None else min(left, self._wait_slice)
+        if verdict > 0:
+            seconds = min(seconds, verdict / 1000)
+        # With autoclean off nothing would bring back what is moved when the reply is lost. Servers
+        # before 7.0 take a very short wait for one without end.
+        if verdict == -2 or self.AUTOCLEAN_INTERVAL is None or seconds < 0.01:
             await self._sleep(min(seconds, _POLL))
             return None
+
+        async def rescue(moved: bytes | None) -> None:
+            if moved is not None:
+                await self._call(UNDO, "none", 1, moved, seen)
+
         queue, ackbuf = self._prefix + b"queue", self._prefix + b"ackbuf"
         command = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT", f"{seconds:.3f}")
+        io = self._limits(deadline, wait=seconds)
         try:
-            return cast(
-                "bytes | None", await self._do(*command, **self._limits(deadline, wait=seconds))
-            )
+            return cast("bytes | None", await self._do(*command, rescue=rescue, **io))
         except AuthenticationError:
             raise
-        except _OUTAGE:
+        except self._outage:
             return None  # the next claim meets the same outage, and deals with it
         except ResponseError as error:
             if not str(error).startswith("UNBLOCKED"):  # a fail-over, or CLIENT UNBLOCK
                 raise
             return None
 
-    async def _open(self, uid: bytes, payload: bytes, attempts: int, token: str) -> Item[T] | None:
-        """The item of a delivery, or None if it had to be put aside."""
-        fenced = _uid(uid.decode("utf-8", "surrogateescape"), token)
+    async def _undo(self, slot: _Slot, moved: bytes | None, seen: int) -> None:
+        """Hand back what a get that was interrupted has claimed, or may still claim."""
+        token = f"{slot.name}:{slot.number - 1}"
         try:
-            return Item(fenced, self._load(payload), attempts)
+            await self._eval(UNDO, slot, (token, int(moved is not None), moved or b"", seen))
+        except (RedisError, OSError) as error:
+            log.warning("queue %s: a get was interrupted and could not hand back: %s; what it took "
+                        "comes back later", self.name, error)  # fmt: skip
+
+    async def _open(
+        self, uid: bytes, payload: bytes, attempts: int, token: str, until: int
+    ) -> Item[T] | None:
+        """The item of a delivery, or None if it had to be put aside."""
+        fenced = _uid(_decode_uid(uid), token, attempts)
+        try:
+            return Item(fenced, self._load(payload), attempts, until / 1000 if until else None)
         except Exception as error:  # whatever a serializer raises must not end the consumer's loop
-            log.error(
-                "queue %s: item %s cannot be decoded and is put aside: %r", self.name, uid, error
-            )
-            await self._call(BURY, uid, token, f"undecodable: {type(error).__name__}: {error}")
+            reason = f"undecodable: {type(error).__name__}: {error}"
+            log.error("queue %s: item %r is put to the dead letters: %s", self.name, fenced, reason)
+            await self._bury(fenced, reason)
             return None
 
-    async def _get_nowait(self) -> Item[T] | NoItem:
-        """``get(timeout=-1)``: the next item, or ``(None, None)`` at once."""
-        return await self._get(-1)
+    # -- ack, fail and other ends of a delivery ---------------------------------------------------
 
     async def _ack(self, uid: str) -> bool:
         """Forget an item that was worked on; True if this call settled it.
@@ -842,17 +1574,164 @@ class _Steps(Generic[T]):
         uid: as get returned it. Fenced by the delivery it carries: after the item was delivered
         anew to somebody else this changes nothing and returns False. A plain str is not fenced.
         """
-        return bool(await self._call(ACK, self._encode_uid(uid), _token(uid)))
+        return await self._ack_many((uid,)) == 1
 
-    async def _fail(self, uid: str) -> bool:
+    async def _ack_many(self, uids: Iterable[str]) -> int:
+        """Ack items; how many this settled. In chunks of 500, each whole or not at all."""
+        chunks = _chunks_of([(_encode_uid(uid), _token(uid)) for uid in uids])
+        return sum([await self._call(ACK, *chunk) for chunk in chunks])
+
+    async def _fail(self, uid: str, delay: float | None = None, reason: str = "") -> bool:
         """Put an item in flight to the back of the queue; True if this call did it.
 
         uid: as get returned it, fenced as in ack. An item that is not in flight stays as it is.
+        delay: seconds before it is delivered again; the queue's ``retry_delay`` by default.
+        reason: kept with the dead letter that it becomes after ``max_attempts`` deliveries.
         """
-        return bool(await self._call(FAIL, self._encode_uid(uid), _token(uid)))
+        return await self._fail_many((uid,), delay, reason) == 1
 
-    async def _hand_back(self, uid: str) -> bool:
-        return bool(await self._call(HAND_BACK, self._encode_uid(uid), _token(uid)))
+    async def _fail_many(
+        self, uids: Iterable[str], delay: float | None = None, reason: str = ""
+    ) -> int:
+        """Fail items; how many this moved. In chunks of 500, each whole or not at all."""
+        _check_seconds("delay", delay, least=0, none=True)
+        uids = list(uids)
+        delays = [await self._delay_of(uid) if delay is None else delay for uid in uids]
+        failed = [
+            (_encode_uid(uid), _token(uid), _milliseconds(wait))
+            for uid, wait in zip(uids, delays, strict=True)
+        ]
+        args = (self._max_attempts or "", reason)
+        return sum([await self._call(FAIL, *args, *chunk) for chunk in _chunks_of(failed)])
+
+    async def _delay_of(self, uid: str) -> float:
+        """The queue's retry_delay for the latest attempt at this item, in seconds."""
+        if not callable(self._retry_delay):
+            return self._retry_delay
+        attempts = getattr(uid, "attempts", None)
+        if attempts is None:
+            about = await self._command("HGET", self._prefix + b"meta", _encode_uid(uid))
+            attempts = _attempts(about or b"") or 1
+        delay = self._retry_delay(attempts)
+        _check_seconds("the result of retry_delay", delay, least=0)
+        return delay
+
+    async def _touch(self, uid: str, lease: float | None = None) -> bool:
+        """Give an item in flight a new lease, from now on; False if it is no longer this holder's.
+
+        lease: seconds; the queue's by default, else 60.
+        """
+        return (await self._touch_many((uid,), lease))[0] > 0
+
+    async def _touch_many(self, uids: Iterable[str], lease: float | None) -> list[int]:
+        lease = lease or self._lease or 60
+        _check_seconds("lease", lease, least=0.001)
+        chunks = _chunks_of([(_encode_uid(uid), _token(uid)) for uid in uids])
+        replies = [await self._call(TOUCH, _milliseconds(lease), *chunk) for chunk in chunks]
+        return [deadline for reply in replies for deadline in reply]
+
+    async def _bury(self, uid: str, reason: str = "buried") -> bool:
+        """Put an item in flight to the dead letters; True if this call did it. Fenced as in ack."""
+        args = (_encode_uid(uid), _token(uid), _text(reason))
+        return bool(await self._call(BURY, *args))
+
+    async def _hand_back(self, uids: Iterable[str], uncounted: bool = True) -> int:
+        """Put items in flight, newest first, to the front of the queue."""
+        chunks = _chunks_of([(_encode_uid(uid), _token(uid)) for uid in uids])
+        return sum([await self._call(HAND_BACK, int(uncounted), *chunk) for chunk in chunks])
+
+    async def _forward(self, uid: str, to: str, item: Any) -> str | None:
+        """Ack an item here and put another into the queue named ``to``, in one atomic step.
+
+        to: a name on the same client; in a cluster both names must have the same hash tag.
+        item: as for put. Returns the uid of the new item, or None if the item is no longer this
+        holder's, and then nothing was changed.
+        """
+        payload, new = self._dump(item), _new_uid()
+        tag = re.compile(r"\{.*\}")
+        prefix = f"srq:{_checked_name(to)}:"
+        if self._is_cluster and tag.findall(prefix) != tag.findall(self.ITEMS_KEY):
+            raise ValueError(
+                f"in a cluster forward needs names with the same hash tag: {self.name!r}, {to!r}"
+            )
+        target = prefix.encode(self._encoding, self._encoding_errors)
+        slot = self._take_slot()
+        own = [self._prefix + key.encode() for key in FORWARD.keys[:-2]]
+        keys = (*own, target + b"items", target + b"queue", slot.key)
+        args = (_encode_uid(uid), _token(uid), new, payload)
+        done = await self._safely(lambda: self._eval_keys(FORWARD, keys, slot, args))
+        self._slots.append(slot)
+        return new if done else None
+
+    # -- dead letters ---------------------------------------------------------------------------
+
+    async def _dead(self, count: int = 100, offset: int = 0) -> list[DeadItem]:
+        """The dead letters from ``offset`` on, at most ``count``, oldest first; payloads in bytes."""
+        _check_count("count", count, least=0)
+        _check_count("offset", offset, least=0)
+        found: list[DeadItem] = []
+        for start in range(offset, offset + count, 100):
+            reply = await self._call(DEAD, start, min(100, offset + count - start))
+            for uid, died_at, payload, reason, about in zip(*[iter(reply)] * 5, strict=True):
+                found.append(
+                    DeadItem(
+                        _decode_uid(uid),
+                        payload,
+                        reason.decode("utf-8", "replace"),
+                        _attempts(about),
+                        float(died_at) / 1000,
+                    )
+                )
+            if len(reply) < 500:
+                break
+        return found
+
+    async def _revive(self, *uids: str) -> int:
+        """Make dead items ready again, as if never delivered: those named, or all; how many."""
+        if uids:
+            chunks = _chunks_of([(_encode_uid(uid),) for uid in uids])
+            return sum([(await self._call(REVIVE, *chunk))[1] for chunk in chunks])
+        revived = 0
+        for _ in range(0, await self._call_len(b"dead"), 100):
+            revived += (await self._call(REVIVE))[1]
+        return revived
+
+    async def _purge_dead(self) -> int:
+        """Drop the dead letters; how many there were."""
+        purged = 0
+        for _ in range(0, await self._call_len(b"dead"), 100):
+            purged += await self._call(PURGE_DEAD)
+        return purged
+
+    async def _call_len(self, key: bytes) -> int:
+        return int(await self._command("ZCARD", self._prefix + key))
+
+    # -- looking, and looking after ---------------------------------------------------------------
+
+    async def _exists(self, uid: str) -> bool:
+        """True if an item of this uid is in the queue, in whatever state."""
+        return bool(await self._command("HEXISTS", self._prefix + b"items", _encode_uid(uid)))
+
+    async def _remove(self, uid: str) -> bool:
+        """Drop an item wherever it stands, also out of somebody's hands; True if it was there."""
+        return await self._ack(str(uid))
+
+    async def _peek(self, count: int = 1) -> list[Item[bytes]]:
+        """The next ready items in the order of delivery, at most ``count``, without taking them.
+
+        Their payloads are bytes, as stored; their uids carry no delivery.
+        """
+        _check_count("count", count, least=1)
+        found: list[Item[bytes]] = []
+        offset = 0
+        while len(found) < count:
+            places, reply = await self._call(PEEK, offset, 100)
+            for uid, payload, about in zip(*[iter(reply)] * 3, strict=True):
+                found.append(Item(_decode_uid(uid), payload, _attempts(about)))
+            offset += 100
+            if not places:
+                break
+        return found[:count]
 
     async def _qsize(self) -> int:
         """How many items are ready to be got."""
@@ -863,22 +1742,119 @@ class _Steps(Generic[T]):
         return await self._qsize() == 0
 
     async def _stats(self) -> Stats:
-        """How many items are ready, in flight, dead and in total, and the age of the next one."""
-        now, total, in_flight, dead, uid = await self._call(STATS)
-        put_at = _put_at((uid or b"").decode("utf-8", "surrogateescape"))
+        """How many items are in each state, and the age of the one that is next."""
+        now, total, in_flight, delayed, dead, paused, uid = await self._call(STATS)
+        put_at = _put_at(_decode_uid(uid or b""))
         oldest = None if put_at is None else max(now / 1000 - put_at, 0.0)
-        return Stats(max(total - in_flight - dead, 0), in_flight, dead, total, oldest)
+        ready = max(total - in_flight - delayed - dead, 0)
+        return Stats(ready, in_flight, delayed, dead, total, bool(paused), oldest)
+
+    async def _join(self, timeout: Timeout = 0, delayed: bool = False) -> bool:
+        """Wait until nothing is ready or in flight, with ``delayed`` nor delayed; True if so.
+
+        timeout: seconds, as for get. Looks ten times a second.
+        """
+        _check_seconds("timeout", timeout, none=True)
+        deadline = None if not timeout else time.monotonic() + max(timeout, 0)
+        while True:
+            stats = await self._stats()
+            if stats.total - stats.dead - (0 if delayed else stats.delayed) <= 0:
+                return True
+            left = _POLL if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            await self._sleep(min(left, _POLL))
+
+    async def _pause(self) -> None:
+        """Let nobody get an item until resume; what is in flight may be acked, put goes on."""
+        await self._command("SET", self._prefix + b"paused", 1)
+
+    async def _resume(self) -> None:
+        """End a pause; those who wait see it within a second."""
+        await self._command("DEL", self._prefix + b"paused")
 
     async def _purge(self) -> int:
         """Drop every item, also those in flight and the dead; how many there were."""
         return int(await self._call(PURGE))
 
 
-def _check_seconds(name: str, value: object, least: float = float("-inf")) -> None:
+# ---- Arguments and replies -----------------------------------------------------------------------
+
+
+def _check_seconds(
+    name: str, value: object, least: float = float("-inf"), none: bool = False
+) -> None:
+    if value is None and none:
+        return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
     if not least <= value < 1e10:  # also refuses NaN
-        raise ValueError(f"{name} must be a number of seconds from {least} on, not {value!r}")
+        raise ValueError(f"{name} must be at least {least} and less than 1e10 s, not {value!r}")
+
+
+def _check_count(name: str, value: object, least: int, none: bool = False) -> None:
+    if value is None and none:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value!r}")
+
+
+def _checked_priority(priority: object) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError(f"priority must be an int, not {priority!r}")
+    if not -1000 <= priority <= 1000:
+        raise ValueError(f"priority must be from -1000 to 1000, not {priority}")
+    return priority
+
+
+def _milliseconds(seconds: float | None) -> int | str:
+    """For a script: '' for None; rounded up, so that nothing is early."""
+    return "" if seconds is None else math.ceil(seconds * 1000)
+
+
+def _due(delay: float | None, at: datetime | float | None) -> int | str:
+    """For a script, the ms since the epoch of ``at``, or '' for None."""
+    _check_seconds("delay", delay, least=0, none=True)
+    if at is None:
+        return ""
+    if delay is not None:
+        raise TypeError("delay= and at= cannot both be given")
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise ValueError(f"at must be an aware datetime: {at!r} has no time zone")
+        at = at.timestamp()
+    _check_seconds("at", at)
+    return _milliseconds(at)
+
+
+def _encode_uid(uid: object) -> bytes:
+    if not isinstance(uid, str):
+        raise TypeError(f"a uid is a str, as get returns it, not {type(uid).__name__}: {uid!r}")
+    if not uid:
+        raise ValueError("a uid must not be empty")
+    return uid.encode("utf-8", "surrogateescape")
+
+
+def _decode_uid(uid: bytes) -> str:
+    return uid.decode("utf-8", "surrogateescape")
+
+
+def _text(reason: str) -> bytes:
+    return str(reason).encode("utf-8", "replace")
+
+
+def _attempts(about: bytes) -> int:
+    """The deliveries in a value of meta."""
+    return int(about.split(b" ", 1)[0] or 0)
+
+
+def _pairs(reply: Any) -> dict[str, str]:
+    """A map as RESP 3 or RESP 2 gives it."""
+    if not isinstance(reply, dict):
+        reply = dict(zip(reply[::2], reply[1::2], strict=True))
+    return {key.decode(): value.decode() for key, value in reply.items()}
 
 
 def _chunks(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -892,6 +1868,234 @@ def _chunks(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _chunks_of(groups: Sequence[tuple[Any, ...]]) -> Iterator[list[Any]]:
+    """The groups' members, in a row, of at most 500 groups at a time."""
+    for start in range(0, len(groups), _CHUNK_ITEMS):
+        yield [field for group in groups[start : start + _CHUNK_ITEMS] for field in group]
+
+
+def _embedded(url: str) -> Any:
+    """The server behind ``embedded:`` (in the user's data directory) or ``embedded:///path``."""
+    try:
+        from saferedis.server import EmbeddedServer
+    except ImportError as error:
+        raise SafeRedisQueueError(
+            "the URL embedded: needs the package saferedis: "
+            'pip install "saferedisqueue[server]", or give the URL of a server'
+        ) from error
+    parts = urlsplit(url)
+    if parts.netloc or parts.query or parts.fragment or (parts.path and parts.path[0] != "/"):
+        raise ValueError(f"not of the form embedded: or embedded:///path: {url!r}")
+    return EmbeddedServer(unquote(parts.path) or None)
+
+
+def exponential_backoff(
+    first: float = 1.0, factor: float = 2.0, most: float = 3600.0, jitter: float = 0.5
+) -> Callable[[int], float]:
+    """For ``retry_delay=``: ``first`` seconds after the first attempt, ``factor`` times as long
+    after each further one, at most ``most``; of which a random part, ``jitter`` at most, is taken
+    off, so that what failed together does not come back together.
+    """
+
+    def delay(attempt: int) -> float:
+        longest = min(first * factor ** min(attempt - 1, 64), most)
+        return longest * (1 - random.uniform(0, jitter))
+
+    return delay
+
+
+# ---- consume and processing ----------------------------------------------------------------------
+
+
+class _DeliverySteps(Item[T]):
+    """An item held by consume or processing, which renew its lease; it can be settled by itself.
+
+    lost  True once the lease is known to be lost: somebody else may have the item
+    """
+
+    lost: bool
+    _settled: bool
+    _queue: _Steps[T]
+
+    @classmethod
+    def _of(cls, item: Item[T], queue: _Steps[T], lease: float) -> Self:
+        delivery = cls(item.uid, item.payload, item.attempts, item.deadline)
+        delivery.lost = delivery._settled = False
+        delivery._queue = queue
+        delivery._until = time.monotonic() + lease
+        return delivery
+
+    def _settle(self, done: bool) -> None:
+        self._settled = True
+        if not done:
+            self.lost = True
+            raise LeaseLost(
+                f"item {self.uid} is no longer held: its lease was lost, or it is settled"
+            )
+
+    async def _ack(self) -> None:
+        """Ack the item now; raises LeaseLost if it is somebody else's."""
+        self._settle(await self._queue._ack(self.uid))
+
+    async def _fail(self, delay: float | None = None, reason: str = "") -> None:
+        """Fail the item now, as the queue's fail; raises LeaseLost if it is somebody else's."""
+        self._settle(await self._queue._fail(self.uid, delay, reason))
+
+    async def _bury(self, reason: str = "buried") -> None:
+        """Put the item to the dead letters now; raises LeaseLost if it is somebody else's."""
+        self._settle(await self._queue._bury(self.uid, reason))
+
+    async def _touch(self, lease: float | None = None) -> None:
+        """Renew the lease; raises LeaseLost if it is lost."""
+        (deadline,) = await self._queue._touch_many((self.uid,), lease)
+        self._renewed(deadline, lease or self._queue._lease or 60)
+        if not deadline:
+            raise LeaseLost(
+                f"item {self.uid} is no longer held: its lease was lost, or it is settled"
+            )
+
+    def _renewed(self, deadline: int, lease: float) -> None:
+        if deadline:
+            self.deadline = deadline / 1000
+            self._until = time.monotonic() + lease
+        elif not self._settled:
+            self.lost = True
+
+
+D = TypeVar("D", bound="_DeliverySteps[Any]")
+
+
+class _ConsumeSteps(Generic[D]):
+    """consume, once: fetches, acks with the next fetch, renews, gives back."""
+
+    _delivery: Any  # the class of D
+
+    def __init__(
+        self, queue: _Steps[Any], prefetch: int, lease: float, renew: bool, timeout: Timeout
+    ) -> None:
+        _check_count("prefetch", prefetch, least=1)
+        _check_seconds("lease", lease, least=0.001)
+        _check_seconds("timeout", timeout, none=True)
+        self._queue, self._prefetch, self._lease = queue, min(prefetch, _CHUNK_ITEMS), lease
+        self._renew, self._timeout = renew, timeout
+        self._current: D | None = None
+        self._ahead: deque[D] = deque()
+        self._done: deque[D] = deque()  # worked on, and to be acked with the next fetch
+        self._helper: Any = None
+
+    # A hook: calls _keep every `seconds` until close, or until this object is gone.
+    def _start_helper(self, seconds: float) -> Any:
+        raise NotImplementedError
+
+    async def _next(self) -> D | None:
+        """The next item, or None when the timeout is over; the one before is acked."""
+        self._finish_current()
+        while True:
+            while self._ahead:
+                item = self._ahead.popleft()
+                if item.lost or time.monotonic() >= item._until:
+                    item.lost = True  # it lapsed here, unused: somebody else's now
+                    continue
+                if not self._renew:
+                    await self._flush()  # nothing else would, while the body works
+                self._current = item
+                return item
+            done = self._take_done()
+            acks = [part for item in done for part in (_encode_uid(item.uid), _token(item.uid))]
+            try:
+                fetched = await self._queue._fetch(self._prefetch, self._timeout, self._lease, acks)
+            except BaseException:
+                self._done.extendleft(reversed(done))  # acked again, which changes nothing
+                raise
+            if not fetched:
+                return None
+            of = self._delivery._of
+            self._ahead.extend(of(item, self._queue, self._lease) for item in fetched)
+            if self._renew and self._helper is None:
+                self._helper = self._start_helper(self._lease / 3)
+
+    def _finish_current(self) -> None:
+        item, self._current = self._current, None
+        if item is not None and not item._settled:
+            item._settled = True
+            self._done.append(item)
+
+    def _take_done(self) -> list[D]:
+        done: list[D] = []
+        while self._done:
+            try:
+                done.append(self._done.popleft())
+            except IndexError:  # the helper took it
+                break
+        return done
+
+    async def _flush(self) -> None:
+        done = self._take_done()
+        try:
+            await self._queue._ack_many(item.uid for item in done)
+        except BaseException:
+            self._done.extendleft(reversed(done))
+            raise
+
+    async def _keep(self) -> None:
+        """Of the helper: ack what waits for that, and renew the leases of the rest."""
+        try:
+            if self._done:
+                await self._flush()
+            held = [*self._ahead]
+            if self._current is not None:
+                held.append(self._current)
+            held = [item for item in held if not item._settled and not item.lost]
+            if not held:
+                return
+            deadlines = await self._queue._touch_many([item.uid for item in held], self._lease)
+            for item, deadline in zip(held, deadlines, strict=True):
+                item._renewed(deadline, self._lease)
+                if item.lost:
+                    log.warning("queue %s: lost the lease of %s", self._queue.name, item.uid)
+        except (RedisError, OSError) as error:
+            log.warning("queue %s: leases not renewed: %s", self._queue.name, error)
+
+    async def _close(self, error: BaseException | None = None) -> None:
+        """End: ack what is done, give back what is out.
+
+        The item in hand goes to the front of the queue, or is failed if ``error`` is an Exception;
+        what was fetched ahead goes back uncounted.
+        """
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            helper()
+        item, self._current = self._current, None
+        ahead = [each.uid for each in reversed(self._ahead)]
+        self._ahead.clear()
+        await self._flush()
+        await self._queue._hand_back(ahead)
+        if item is None or item._settled:
+            return
+        if isinstance(error, Exception):
+            await self._queue._fail(item.uid, reason=f"{type(error).__name__}: {error}")
+        else:
+            await self._queue._hand_back((item.uid,), uncounted=False)
+
+    async def _leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._close(error)
+
+    async def _leave_processing(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._finish_current()
+        await self._close(error)
 
 
 # ---- The blocking face -------------------------------------------------------------------------
@@ -914,154 +2118,149 @@ def _blocking(
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return _run(step(self, *args, **kwargs))
 
-    method.__name__ = step.__name__.lstrip("_")
-    method.__qualname__ = f"SafeRedisQueue.{method.__name__}"
     return method
 
 
+def _named(face: type[S]) -> type[S]:
+    """Give the steps in a face the names under which they are its methods, for help() and traces."""
+    for name, value in list(vars(face).items()):
+        if isinstance(value, FunctionType) and value.__name__ != name:
+            method = FunctionType(
+                value.__code__, value.__globals__, name, value.__defaults__, value.__closure__
+            )
+            method.__kwdefaults__ = value.__kwdefaults__
+            update_wrapper(method, value, assigned=("__doc__", "__annotations__"))
+            method.__module__, method.__qualname__ = face.__module__, f"{face.__name__}.{name}"
+            setattr(face, name, method)
+    return face
+
+
+@_named
+class Delivery(_DeliverySteps[T]):
+    __doc__ = _DeliverySteps.__doc__
+    ack = _blocking(_DeliverySteps[T]._ack)
+    fail = _blocking(_DeliverySteps[T]._fail)
+    bury = _blocking(_DeliverySteps[T]._bury)
+    touch = _blocking(_DeliverySteps[T]._touch)
+
+
+class _BlockingConsume(_ConsumeSteps[Delivery[T]]):
+    _delivery = Delivery
+
+    def _start_helper(self, seconds: float) -> Callable[[], None]:
+        stop = threading.Event()
+        this = weakref.ref(self, lambda _: stop.set())
+
+        def keep() -> None:
+            while not stop.wait(seconds):
+                consumer = this()
+                if consumer is None:
+                    return
+                _run(consumer._keep())
+                del consumer
+
+        threading.Thread(target=keep, name="saferedisqueue-leases", daemon=True).start()
+        return stop.set
+
+
+@_named
+class Consumer(_BlockingConsume[T]):
+    """What consume returns: an iterator over items, and a context manager that gives back."""
+
+    close = _blocking(_ConsumeSteps[Delivery[T]]._close)
+    __exit__ = _blocking(_ConsumeSteps[Delivery[T]]._leave)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Delivery[T]:
+        item = _run(self._next())
+        if item is None:
+            raise StopIteration
+        return item
+
+
+@_named
+class Processing(_BlockingConsume[T]):
+    """What processing returns: a context manager for one item."""
+
+    __enter__ = _blocking(_ConsumeSteps[Delivery[T]]._next)
+    __exit__ = _blocking(_ConsumeSteps[Delivery[T]]._leave_processing)
+
+
+@_named
 class SafeRedisQueue(_Steps[T]):
     """The queue for blocking code: thread-safe, and usable on both sides of a fork.
 
     name: of the queue, 1 to 200 characters; it stands in all keys, as ``srq:<name>:...``.
     url: ``redis://``, ``rediss://``, ``unix://`` or ``embedded:``; positional arguments are then
-        ignored, with a warning. Without one all other arguments go to `redis.Redis`.
-    client: a `redis.Redis` of the caller's instead, which close() leaves open. The queue takes its
-        settings from it, and opens connections of its own.
-    autoclean_interval: seconds; what was got and neither acked nor failed comes back after one to
-        two of them. None: never.
+        ignored, with a warning. Without one all arguments not named here go to `redis.Redis`.
+    client: a `redis.Redis` or `redis.RedisCluster` of the caller's instead, which close leaves open.
+        The queue takes its settings from it, and opens connections of its own.
+    autoclean_interval: seconds; what was got without a lease and neither acked nor failed comes back
+        after one to two of them. None: never.
     serializer: what has ``dumps`` and ``loads``: json, pickle, a class, an object. Without one an
         item is bytes or str, and get returns bytes (str with ``decode_responses=True``).
-    wait_slice: seconds; a waiting get asks the server anew as often.
+    lease: seconds; of every get that names none. None: as in 3.0.0, by autoclean_interval.
+    max_attempts: deliveries, crashed ones included, after which an item becomes a dead letter.
+    retry_delay: seconds that a failed item is delayed, or a function of the attempts so far, such as
+        `exponential_backoff`.
+    maxsize: items, in whatever state, from which on put raises QueueFull.
+    max_payload: bytes, over which put raises PayloadTooLarge.
+    durable: a number of replicas that must have an item before put returns; or ``"fsync"``: the
+        server must have it on disk. NotDurable otherwise, after ``durable_timeout`` seconds.
+    wait_slice: seconds; a get that waits asks the server anew as often.
 
-    Raises TypeError or ValueError for arguments that are unknown, contradictory or out of range.
+    Raises TypeError or ValueError for arguments that are unknown, contradictory or out of range,
+    WrongClient for an asyncio client.
     """
 
-    @overload
-    def __init__(
-        self: SafeRedisQueue[str],
-        *args: Any,
-        decode_responses: Literal[True],
-        serializer: None = None,
-        **kw: Any,
-    ) -> None: ...
+    _flavour = redis
+    _no_retry = Retry(NoBackoff(), 0)
 
-    @overload
-    def __init__(
-        self: SafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
-    ) -> None: ...
-
-    @overload
-    def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
-
-    def __init__(
-        self,
-        *args: Any,
-        url: str | None = None,
-        name: str = "0",
-        client: redis.Redis | None = None,
-        serializer: Serializer[Any] | None = None,
-        wait_slice: float = 1.0,
-        **kw: Any,
-    ) -> None:
-        interval = kw.pop("autoclean_interval", self.AUTOCLEAN_INTERVAL)
-        name = _checked_name(name)
-        self._server: Any = None
-        self._owns_client = client is None
-        self._redis = self._make_client(args, url, client, kw)
-        pool = self._redis.connection_pool
-        settings = pool.connection_kwargs
-        encoding = (
-            settings.get("encoding", "utf-8"),
-            settings.get("encoding_errors", "strict"),
-            bool(settings.get("decode_responses", False)),
-        )
-        self._set_up(name, interval, serializer, wait_slice, encoding)
-        # Connections of our own: what is sent again, and when, must be decided here, where it is
-        # known whether that is safe. All else is as the client's.
-        self._connection_class = pool.connection_class
-        self._settings = {
-            key: value
-            for key, value in settings.items()
-            if not key.startswith(("maint_notifications", "oss_cluster", "orig_"))
-        }
-        self._retry: Retry = self._connection_class(**self._settings).retry
-        self._settings["retry"] = Retry(NoBackoff(), 0)
-        self._idle: dict[float | None, list[Any]] = {}
-
-    def _make_client(
-        self, args: tuple[Any, ...], url: str | None, client: redis.Redis | None, kw: dict[str, Any]
-    ) -> redis.Redis:
-        if client is not None:
-            if args or url is not None or kw:
-                given = ", ".join([*map(repr, args), *(["url"] if url is not None else []), *kw])
-                raise TypeError(f"client= has its settings already: {given} cannot be given too")
-            if not isinstance(client, redis.Redis):
-                raise WrongClient(
-                    f"SafeRedisQueue needs a redis.Redis, not {type(client).__module__}."
-                    f"{type(client).__qualname__}"
-                )
-            return client
-        if url is None:
-            return redis.Redis(*args, **kw)
-        if args:
-            warnings.warn(
-                "url= was given: positional arguments are ignored", UserWarning, stacklevel=3
-            )
-        for key in ("host", "port", "unix_socket_path"):
-            if key in kw:
-                raise TypeError(f"url= says where the server is: {key}= cannot be given too")
-        scheme = url.partition(":")[0].lower()
-        if scheme == "embedded":
-            self._server = _embedded(url)
-            url = self._server.url
-        elif scheme not in ("redis", "rediss", "unix"):
-            raise ValueError(
-                "url must begin with redis://, rediss://, unix:// or embedded:, "
-                f"not with {scheme[:20]!r}"
-            )
-        try:
-            return redis.Redis.from_url(cast(str, url), **kw)
-        except ValueError:
-            # redis-py's message may quote a part of the password.
-            raise ValueError(
-                "url is not of the form redis://user:password@host:port/db; characters such as "
-                "/ # ? : @ in a password must be percent-encoded"
-            ) from None
-
-    # -- I/O ------------------------------------------------------------------------------------
+    # -- hooks ----------------------------------------------------------------------------------
 
     async def _do(
-        self, *command: Any, timeout: float | None = None, limit: float | None = None
+        self,
+        *command: Any,
+        timeout: float | None = None,
+        limit: float | None = None,
+        then: tuple[Any, ...] | None = None,
+        rescue: Any = None,
     ) -> Any:
-        idle = self._idle.setdefault(limit, [])
+        if not self._settings:
+            self._locate()
+        connection = self._take_connection(limit)
+        replies = []
         try:
-            connection = idle.pop()
-        except IndexError:
-            connection = self._new_connection(limit)
-        try:
-            connection.send_command(*command)
-            if timeout is not None and not connection.can_read(timeout):
-                raise TimeoutError(f"no reply within {timeout:.1f} s")
-            reply = connection.read_response(disable_decoding=True)
+            for each in (command, then) if then else (command,):
+                connection.send_command(*each)
+                if timeout is not None and not connection.can_read(timeout):
+                    raise TimeoutError(f"no reply within {timeout:.1f} s")
+                replies.append(connection.read_response(disable_decoding=True))
         except ReadOnlyError:
             connection.disconnect()  # the next one may reach the new primary
             raise
         except ResponseError:
-            idle.append(connection)
+            self._idle.setdefault(limit, []).append(connection)
             raise
         except BaseException:
             connection.disconnect()  # a reply may still come: nobody else must read it
             raise
-        idle.append(connection)
-        return reply
+        self._idle.setdefault(limit, []).append(connection)
+        return replies if then else replies[0]
 
-    def _new_connection(self, limit: float | None) -> Any:
-        settings = dict(self._settings)
-        if limit is not None:
-            for key in ("socket_timeout", "socket_connect_timeout"):
-                if key == "socket_timeout" or "path" not in settings:
-                    settings[key] = min(settings.get(key) or limit, limit)
-        return self._connection_class(**settings)
+    def _locate(self) -> None:
+        """In a cluster: the node that has this queue."""
+        try:
+            node = self._redis.get_node_from_key(self.QUEUE_KEY)
+            pool = self._redis.get_redis_connection(node).connection_pool
+        except RedisClusterException as error:  # which is no RedisError
+            raise ConnectionError(str(error)) from error
+        self._connect_as(pool.connection_class, pool.connection_kwargs)
 
     async def _sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -1075,21 +2274,20 @@ class SafeRedisQueue(_Steps[T]):
             return _run(send())
 
         # A copy, because a backoff counts for one call.
-        return copy.deepcopy(self._retry).call_with_retry(again, lambda _: None)
+        return cast(R, copy.deepcopy(self._retry).call_with_retry(again, lambda _: None))
 
-    def _drop_idle(self) -> None:
-        for idle in self._idle.values():
-            while idle:
-                try:
-                    connection = idle.pop()
-                except IndexError:  # another thread took it
-                    break
-                connection.disconnect()
+    async def _renew(self) -> None:
+        for connection in self._take_idle():
+            connection.disconnect()
+        if self._is_cluster:
+            self._settings = {}
+            try:
+                self._redis.nodes_manager.initialize()
+            except (RedisError, RedisClusterException) as error:
+                log.warning("queue %s: the cluster cannot be asked: %s", self.name, error)
 
-    def _forget_parent(self) -> None:
-        super()._forget_parent()
-        # Not disconnected: that would shut the parent's connections down.
-        self._parents, self._idle = self._idle, {}
+    async def _finish(self, step: Coroutine[Any, Any, Any]) -> None:
+        await step
 
     # -- the methods, in the order of an item's life ---------------------------------------------
 
@@ -1097,19 +2295,60 @@ class SafeRedisQueue(_Steps[T]):
     put_many = _blocking(_Steps[T]._put_many)
     get = _blocking(_Steps[T]._get)
     get_nowait = _blocking(_Steps[T]._get_nowait)
+    get_many = _blocking(_Steps[T]._get_many)
     ack = _blocking(_Steps[T]._ack)
+    ack_many = _blocking(_Steps[T]._ack_many)
     fail = _blocking(_Steps[T]._fail)
+    fail_many = _blocking(_Steps[T]._fail_many)
+    touch = _blocking(_Steps[T]._touch)
+    bury = _blocking(_Steps[T]._bury)
+    forward = _blocking(_Steps[T]._forward)
+    dead = _blocking(_Steps[T]._dead)
+    revive = _blocking(_Steps[T]._revive)
+    purge_dead = _blocking(_Steps[T]._purge_dead)
+    exists = _blocking(_Steps[T]._exists)
+    remove = _blocking(_Steps[T]._remove)
+    peek = _blocking(_Steps[T]._peek)
     qsize = _blocking(_Steps[T]._qsize)
     empty = _blocking(_Steps[T]._empty)
     stats = _blocking(_Steps[T]._stats)
+    join = _blocking(_Steps[T]._join)
+    pause = _blocking(_Steps[T]._pause)
+    resume = _blocking(_Steps[T]._resume)
     purge = _blocking(_Steps[T]._purge)
 
-    def push(self, item: T | str | bytes) -> str:
+    def consume(
+        self, prefetch: int = 1, lease: float = 60, renew: bool = True, timeout: Timeout = 0
+    ) -> Consumer[T]:
+        """Iterate over items: each is acked when the next is asked for.
+
+        prefetch: items fetched at once, at most 500. With more than one, acks wait for the next
+            fetch, or a third of the lease: when the process is killed, so many may come again.
+        lease: seconds; renewed by a thread while the item is in hand or waits here, if ``renew``.
+        timeout: seconds, as for get; the loop ends when there was nothing for so long.
+
+        What is out when the loop is left is given back: at once after ``with queue.consume() as
+        items:`` or ``close()``, else when its lease ends. To keep an item you worked on from coming
+        back, ack it before ``break``: ``item.ack()``. After an exception in the ``with`` block the
+        item in hand is failed.
+        """
+        return Consumer(self, prefetch, lease, renew, timeout)
+
+    def processing(
+        self, timeout: Timeout = 0, lease: float = 60, renew: bool = True
+    ) -> Processing[T]:
+        """``with queue.processing() as item:`` one item, or None after the timeout.
+
+        It is acked at the end of the block, or failed if that raises. The rest as in consume.
+        """
+        return Processing(self, 1, lease, renew, timeout)
+
+    def push(self, item: T | str | bytes) -> str | None:
         """Deprecated: put."""
         warnings.warn("push is put, and goes in 5.0", DeprecationWarning, stacklevel=2)
         return self.put(item)
 
-    def pop(self, timeout: float | None = 0) -> Item[T] | NoItem:
+    def pop(self, timeout: Timeout = 0) -> Item[T] | NoItem:
         """Deprecated: get."""
         warnings.warn("pop is get, and goes in 5.0", DeprecationWarning, stacklevel=2)
         return self.get(timeout)
@@ -1119,39 +2358,258 @@ class SafeRedisQueue(_Steps[T]):
 
         A get that waits in another thread goes on.
         """
-        self._drop_idle()
+        for connection in self._take_idle():
+            connection.disconnect()
         if self._owns_client:
             self._redis.close()
         if self._server is not None:
             self._server.close()
 
-    def __enter__(self) -> SafeRedisQueue[T]:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        settings = self._settings
-        where = settings.get("path") or f"{settings.get('host')}:{settings.get('port')}"
-        return f"<SafeRedisQueue {self.name!r} on {where} db {settings.get('db') or 0}>"
+
+# ---- The asyncio face ----------------------------------------------------------------------------
 
 
-def _embedded(url: str) -> Any:
-    """The server behind the URL ``embedded:`` (in the user's data directory) or ``embedded:///path``."""
-    try:
-        from saferedis.server import EmbeddedServer
-    except ImportError as error:
-        raise SafeRedisQueueError(
-            "the URL embedded: needs the package saferedis: "
-            'pip install "saferedisqueue[server]", or give the URL of a server'
-        ) from error
-    parts = urlsplit(url)
-    if parts.netloc or parts.query or parts.fragment or (parts.path and parts.path[0] != "/"):
-        raise ValueError(f"not of the form embedded: or embedded:///path: {url!r}")
-    return EmbeddedServer(unquote(parts.path) or None)
+@_named
+class AsyncDelivery(_DeliverySteps[T]):
+    __doc__ = _DeliverySteps.__doc__
+    ack = _DeliverySteps[T]._ack
+    fail = _DeliverySteps[T]._fail
+    bury = _DeliverySteps[T]._bury
+    touch = _DeliverySteps[T]._touch
+
+
+class _AsyncConsume(_ConsumeSteps[AsyncDelivery[T]]):
+    _delivery = AsyncDelivery
+
+    def _start_helper(self, seconds: float) -> Callable[[], object]:
+        async def keep(this: weakref.ref[_AsyncConsume[T]]) -> None:
+            while True:
+                await asyncio.sleep(seconds)
+                consumer = this()
+                if consumer is None:
+                    return
+                await consumer._keep()
+                del consumer
+
+        task = asyncio.create_task(keep(weakref.ref(self, lambda _: task.cancel())))
+        return task.cancel
+
+
+@_named
+class AsyncConsumer(_AsyncConsume[T]):
+    """What consume returns: an asynchronous iterator, and a context manager that gives back."""
+
+    close = _ConsumeSteps[AsyncDelivery[T]]._close
+    aclose = _ConsumeSteps[AsyncDelivery[T]]._close
+    __aexit__ = _ConsumeSteps[AsyncDelivery[T]]._leave
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AsyncDelivery[T]:
+        item = await self._next()
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+
+@_named
+class AsyncProcessing(_AsyncConsume[T]):
+    """What processing returns: an asynchronous context manager for one item."""
+
+    __aenter__ = _ConsumeSteps[AsyncDelivery[T]]._next
+    __aexit__ = _ConsumeSteps[AsyncDelivery[T]]._leave_processing
+
+
+@_named
+class AsyncSafeRedisQueue(_Steps[T]):
+    """The queue for asyncio: the same arguments and methods as `SafeRedisQueue`, to be awaited.
+
+    ``client`` is a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`. For many tasks, in one
+    event loop at a time. A get that is cancelled hands back what it took or was about to take.
+    """
+
+    _flavour = redis.asyncio
+    _no_retry = AsyncRetry(NoBackoff(), 0)
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._background: set[asyncio.Task[Any]] = set()
+
+    def _take_slot(self) -> _Slot:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                self._reset()  # connections belong to the loop in which they were opened
+            self._loop = loop
+        return super()._take_slot()
+
+    # -- hooks ----------------------------------------------------------------------------------
+
+    async def _do(
+        self,
+        *command: Any,
+        timeout: float | None = None,
+        limit: float | None = None,
+        then: tuple[Any, ...] | None = None,
+        rescue: Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
+    ) -> Any:
+        if rescue is None:
+            return await self._exchange(command, then, timeout, limit)
+        task = self._in_background(self._exchange(command, then, timeout, limit))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._in_background(self._rescue(task, rescue))
+            raise
+
+    async def _exchange(
+        self,
+        command: tuple[Any, ...],
+        then: tuple[Any, ...] | None,
+        timeout: float | None,
+        limit: float | None,
+    ) -> Any:
+        if not self._settings:
+            await self._locate()
+        connection = self._take_connection(limit)
+        replies = []
+        try:
+            for each in (command, then) if then else (command,):
+                await connection.send_command(*each)
+                replies.append(
+                    await connection.read_response(disable_decoding=True, timeout=timeout)
+                )
+        except ReadOnlyError:
+            await connection.disconnect()
+            raise
+        except ResponseError:
+            self._idle.setdefault(limit, []).append(connection)
+            raise
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._idle.setdefault(limit, []).append(connection)
+        return replies if then else replies[0]
+
+    async def _rescue(
+        self, task: asyncio.Task[Any], rescue: Callable[[Any], Coroutine[Any, Any, Any]]
+    ) -> None:
+        try:
+            await rescue(await task)
+        except (RedisError, OSError) as error:
+            log.warning(
+                "queue %s: a get was cancelled and could not hand back: %s", self.name, error
+            )
+
+    def _in_background(self, step: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
+        task = asyncio.create_task(step)
+        self._background.add(task)  # a task that nobody refers to may vanish
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def _locate(self) -> None:
+        try:
+            await self._redis.initialize()
+            node = self._redis.get_node_from_key(self.QUEUE_KEY)
+        except RedisClusterException as error:
+            raise ConnectionError(str(error)) from error
+        self._connect_as(node.connection_class, node.connection_kwargs)
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def _resend(self, error: Exception, send: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        first = [error]
+
+        async def again() -> R:
+            if first:
+                raise first.pop()
+            return await send()
+
+        async def failed(_: Exception) -> None:
+            pass
+
+        return cast(R, await copy.deepcopy(self._retry).call_with_retry(again, failed))
+
+    async def _renew(self) -> None:
+        for connection in self._take_idle():
+            await connection.disconnect(nowait=True)
+        if self._is_cluster:
+            self._settings = {}
+            try:
+                await self._redis.nodes_manager.initialize()
+            except (RedisError, RedisClusterException) as error:
+                log.warning("queue %s: the cluster cannot be asked: %s", self.name, error)
+
+    async def _finish(self, step: Coroutine[Any, Any, Any]) -> None:
+        await asyncio.shield(self._in_background(step))
+
+    # -- the methods, in the order of an item's life ---------------------------------------------
+
+    put = _Steps[T]._put
+    put_many = _Steps[T]._put_many
+    get = _Steps[T]._get
+    get_nowait = _Steps[T]._get_nowait
+    get_many = _Steps[T]._get_many
+    ack = _Steps[T]._ack
+    ack_many = _Steps[T]._ack_many
+    fail = _Steps[T]._fail
+    fail_many = _Steps[T]._fail_many
+    touch = _Steps[T]._touch
+    bury = _Steps[T]._bury
+    forward = _Steps[T]._forward
+    dead = _Steps[T]._dead
+    revive = _Steps[T]._revive
+    purge_dead = _Steps[T]._purge_dead
+    exists = _Steps[T]._exists
+    remove = _Steps[T]._remove
+    peek = _Steps[T]._peek
+    qsize = _Steps[T]._qsize
+    empty = _Steps[T]._empty
+    stats = _Steps[T]._stats
+    join = _Steps[T]._join
+    pause = _Steps[T]._pause
+    resume = _Steps[T]._resume
+    purge = _Steps[T]._purge
+
+    def consume(
+        self, prefetch: int = 1, lease: float = 60, renew: bool = True, timeout: Timeout = 0
+    ) -> AsyncConsumer[T]:
+        """As the blocking one, for ``async for`` and ``async with``; a task renews the leases."""
+        return AsyncConsumer(self, prefetch, lease, renew, timeout)
+
+    def processing(
+        self, timeout: Timeout = 0, lease: float = 60, renew: bool = True
+    ) -> AsyncProcessing[T]:
+        """As the blocking one, for ``async with``."""
+        return AsyncProcessing(self, 1, lease, renew, timeout)
+
+    async def close(self) -> None:
+        """Finish what goes on in the background, a second at most, and close as the blocking one."""
+        while self._background:
+            await asyncio.wait(self._background)
+        for connection in self._take_idle():
+            await connection.disconnect()
+        if self._owns_client:
+            await self._redis.aclose()
+        if self._server is not None:
+            self._server.close()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()

@@ -98,3 +98,14 @@ def make(server: servers.Server, client: redis.Redis) -> Iterator[Make]:
     yield queue
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def payload(settings: dict[str, Any]) -> Any:
+    """Of a payload in text, what get returns without a serializer."""
+    return (lambda text: text) if settings.get("decode_responses") else str.encode
+
+
+@pytest.fixture
+def queue(face: Face, server: servers.Server, client: redis.Redis, settings: dict[str, Any]) -> Any:
+    return face.queue(url=server.url, name="test", **settings)

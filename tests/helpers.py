@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any
 
 import redis
 
-from saferedisqueue import SafeRedisQueue
+from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue
 
 Value = Any
 
@@ -38,7 +40,63 @@ class Blocking(Face):
     queue_class = SafeRedisQueue
 
 
-FACES: dict[str, type[Face]] = {"blocking": Blocking}
+class Asyncio(Face):
+    """The asyncio face, each call of which runs to its end in the face's own event loop."""
+
+    def __enter__(self) -> Face:
+        self.loop = asyncio.new_event_loop()
+        return super().__enter__()
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            super().__exit__(*exc)
+        finally:
+            self.loop.close()
+
+    def queue_class(self, *args: Any, **kw: Any) -> Any:
+        return Awaited(AsyncSafeRedisQueue(*args, **kw), self.loop.run_until_complete)
+
+
+class Awaited:
+    """An object of the asyncio face whose coroutines are run when called."""
+
+    def __init__(self, wrapped: Any, run: Callable[[Any], Any]) -> None:
+        self.__dict__.update(wrapped=wrapped, run=run)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._run_and_wrap(getattr(self.wrapped, name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.wrapped, name, value)
+
+    def _run_and_wrap(self, value: Any) -> Any:
+        if inspect.iscoroutine(value):
+            value = self.run(value)
+        if type(value).__name__ in ("AsyncDelivery", "AsyncConsumer", "AsyncProcessing"):
+            return Awaited(value, self.run)
+        if inspect.ismethod(value) or inspect.isfunction(value):
+            return lambda *args, **kw: self._run_and_wrap(value(*args, **kw))
+        return value
+
+    def __iter__(self) -> Any:
+        if not hasattr(self.wrapped, "__aiter__"):
+            return iter(self.wrapped)
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self._run_and_wrap(self.wrapped.__anext__())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def __enter__(self) -> Any:
+        return self._run_and_wrap(self.wrapped.__aenter__())
+
+    def __exit__(self, *exc: Any) -> Any:
+        return self._run_and_wrap(self.wrapped.__aexit__(*exc))
+
+
+FACES: dict[str, type[Face]] = {"blocking": Blocking, "asyncio": Asyncio}
 
 
 # -- keys ------------------------------------------------------------------------------------------

@@ -16,17 +16,6 @@ from servers import Server
 from saferedisqueue import Item, NoItem
 
 
-@pytest.fixture
-def payload(settings: dict[str, Any]) -> Any:
-    """Of a payload in text, what get returns without a serializer."""
-    return (lambda text: text) if settings.get("decode_responses") else str.encode
-
-
-@pytest.fixture
-def queue(face: Face, server: Server, client: redis.Redis, settings: dict[str, Any]) -> Any:
-    return face.queue(url=server.url, name="test", **settings)
-
-
 def test_what_is_put_is_got_in_order(queue: Any, payload: Any) -> None:
     uids = [queue.put(text) for text in "abc"]
     assert [queue.get() for _ in uids] == [(u, payload(t)) for u, t in zip(uids, "abc")]
@@ -211,7 +200,7 @@ def test_bytes_come_back_byte_for_byte(face: Face, server: Server, client: redis
 
 
 def test_stats_count_items(queue: Any, client: redis.Redis) -> None:
-    assert queue.stats() == (0, 0, 0, 0, None)
+    assert queue.stats() == (0, 0, 0, 0, 0, False, None)
     assert queue.empty()
     for text in "abc":
         queue.put(text)

@@ -1,0 +1,652 @@
+"""Leases, batches, delays, priorities, dead letters and the rest: promised by every face."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import queue as standard
+import threading
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import redis
+from helpers import Face, check_places, eventually, lapse, snapshot
+from servers import Server
+
+from saferedisqueue import (
+    LeaseLost,
+    PayloadTooLarge,
+    QueueFull,
+    SafeRedisQueue,
+    exponential_backoff,
+    from_receipt,
+)
+
+NOW = 1_800_000_000_000  # ms; given to the scripts, so that nothing sleeps
+
+
+def at(queue: Any, seconds: float) -> None:
+    queue._at = str(NOW + int(seconds * 1000))
+
+
+@pytest.fixture
+def many(face: Face, server: Server, client: redis.Redis) -> Any:
+    """Makes queues of the face, with arguments."""
+    return lambda **kw: face.queue(url=server.url, **{"name": "test", **kw})
+
+
+# -- leases ----------------------------------------------------------------------------------------
+
+
+def test_a_lease_ends_to_the_millisecond(queue: Any, client: redis.Redis) -> None:
+    at(queue, 0)
+    uid = queue.put("a")
+    item = queue.get(-1, lease=30)
+    assert item.deadline == (NOW + 30_000) / 1000
+    assert snapshot(client)["leases"] == {uid: NOW + 30_000}
+    at(queue, 29.999)
+    assert queue.get(-1) == (None, None)
+    at(queue, 30)
+    again = queue.get(-1, lease=30)
+    assert (again.uid, again.attempts) == (uid, 2)
+    check_places(client)
+
+
+def test_a_lease_is_renewed_by_its_holder_only(queue: Any, client: redis.Redis) -> None:
+    at(queue, 0)
+    queue.put("a")
+    first, _ = queue.get(-1, lease=10)
+    at(queue, 9)
+    assert queue.touch(first, 10) is True
+    at(queue, 11)
+    assert queue.get(-1) == (None, None)
+    at(queue, 19)
+    second, _ = queue.get(-1, lease=10)
+    before = snapshot(client)
+    assert queue.touch(first, 100) is False
+    assert queue.fail(first) is False
+    assert queue.bury(first) is False
+    assert queue.ack(first) is False
+    assert snapshot(client) == before
+    assert queue.touch(second, 100) is True
+    assert queue.ack(second) is True
+
+
+def test_an_item_without_a_lease_can_be_given_one(queue: Any, client: redis.Redis) -> None:
+    at(queue, 0)
+    queue.put("a")
+    uid, _ = queue.get(-1)
+    assert queue.touch(uid, 5) is True
+    assert snapshot(client)["leases"] == {uid: NOW + 5000}
+    assert "ackbuf" not in snapshot(client)
+    check_places(client)
+
+
+def test_the_queue_may_have_a_lease_for_every_get(many: Any, client: redis.Redis) -> None:
+    queue = many(lease=7)
+    at(queue, 0)
+    queue.put("a")
+    assert queue.get(-1).deadline == (NOW + 7000) / 1000
+
+
+def test_a_lapsed_item_wakes_a_waiting_consumer(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    with SafeRedisQueue(url=server.url, name="test") as other:
+        uid = other.put("a")
+        other.get(lease=0.2)
+    waiting = face.queue(url=server.url, name="test", wait_slice=30)
+    assert waiting.get(60).uid == uid
+
+
+def test_a_receipt_settles_the_delivery_in_another_process(queue: Any) -> None:
+    queue.put("a")
+    item = queue.get(-1, lease=10)
+    stale = json.loads(json.dumps(item.receipt))
+    queue.fail(item.uid)
+    fresh = queue.get(-1, lease=10).receipt
+    assert queue.ack(from_receipt(stale)) is False
+    assert queue.ack(from_receipt(fresh)) is True
+    for wrong in ("", "a", "a/b", "x:1/", "/x"):
+        with pytest.raises(ValueError, match="receipt"):
+            from_receipt(wrong)
+
+
+def test_items_survive_pickle(queue: Any) -> None:
+    queue.put("a")
+    item = queue.get(-1, lease=10)
+    copied = pickle.loads(pickle.dumps(item))
+    assert copied == item
+    assert copied.deadline == item.deadline
+    assert queue.touch(copied.uid) is True
+
+
+# -- batches ---------------------------------------------------------------------------------------
+
+
+def test_get_many_takes_what_is_there_leased(queue: Any, client: redis.Redis, payload: Any) -> None:
+    uids = queue.put_many("abcde")
+    items = queue.get_many(3, timeout=-1)
+    assert items == [(u, payload(t)) for u, t in zip(uids, "abc")]
+    assert set(snapshot(client)["leases"]) == set(uids[:3])
+    assert queue.get_many(10, timeout=-1) == [(u, payload(t)) for u, t in zip(uids[3:], "de")]
+    assert queue.get_many(10, timeout=-1) == []
+    assert queue.get_many(10, timeout=0.02) == []
+    check_places(client)
+
+
+def test_batches_may_be_as_large_as_the_caller_likes(queue: Any, client: redis.Redis) -> None:
+    uids = queue.put_many(map(str, range(2345)))
+    items = queue.get_many(5000, timeout=-1, lease=100)
+    assert [item.uid for item in items] == uids
+    assert queue.fail_many(item.uid for item in items[:1100]) == 1100
+    assert queue.ack_many(item.uid for item in items) == 2345 - 1100
+    assert queue.ack_many([]) == queue.fail_many([]) == 0
+    assert queue.stats().ready == 1100
+    check_places(client)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, None, True])
+def test_an_impossible_count_is_refused(queue: Any, count: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="count"):
+        queue.get_many(count, timeout=-1)
+
+
+# -- delays ----------------------------------------------------------------------------------------
+
+
+def test_a_delayed_item_is_not_early(queue: Any, client: redis.Redis) -> None:
+    at(queue, 0)
+    uid = queue.put("a", delay=5)
+    assert queue.stats().delayed == 1
+    at(queue, 4.999)
+    assert queue.get(-1) == (None, None)
+    at(queue, 5)
+    assert queue.get(-1).uid == uid
+    check_places(client)
+
+
+def test_an_item_may_have_a_time(queue: Any) -> None:
+    moment = datetime.fromtimestamp(NOW / 1000, timezone(timedelta(hours=3)))
+    at(queue, -10)
+    first = queue.put("a", at=moment)
+    second = queue.put("b", at=NOW / 1000 + 1)
+    at(queue, -0.001)
+    assert queue.get(-1).uid is None
+    at(queue, 0)
+    assert queue.get(-1).uid == first
+    at(queue, 1)
+    assert queue.get(-1).uid == second
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"delay": -1}, {"delay": "1"}, {"at": datetime(2030, 1, 1)}, {"at": 1, "delay": 1}],
+)
+def test_impossible_times_are_refused(queue: Any, client: redis.Redis, wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="delay|at"):
+        queue.put("a", **wrong)
+    assert snapshot(client) == {}
+
+
+def test_a_failed_item_may_wait(queue: Any, client: redis.Redis) -> None:
+    at(queue, 0)
+    queue.put("a")
+    uid, _ = queue.get(-1)
+    assert queue.fail(uid, delay=5) is True
+    assert snapshot(client)["delayed"] == {uid: NOW + 5000}
+    at(queue, 5)
+    assert queue.get(-1).attempts == 2
+
+
+def test_the_delay_after_a_failure_may_depend_on_the_attempts(
+    many: Any, client: redis.Redis
+) -> None:
+    queue = many(retry_delay=lambda attempt: attempt * 10)
+    at(queue, 0)
+    queue.put("a")
+    uid, _ = queue.get(-1)
+    queue.fail(uid)
+    assert snapshot(client)["delayed"] == {uid: NOW + 10_000}
+    at(queue, 10)
+    uid, _ = queue.get(-1)
+    queue.fail(str(uid))
+    assert snapshot(client)["delayed"] == {uid: NOW + 30_000}
+
+
+def test_exponential_backoff_grows_to_its_limit() -> None:
+    exact = exponential_backoff(first=2, factor=3, most=100, jitter=0)
+    assert [exact(n) for n in (1, 2, 3, 4, 5, 10_000)] == [2, 6, 18, 54, 100, 100]
+    jittered = exponential_backoff(first=2, factor=3, most=100, jitter=0.5)
+    delays = [jittered(3) for _ in range(100)]
+    assert all(9 <= delay <= 18 for delay in delays)
+    assert len(set(delays)) > 50
+
+
+def test_a_due_item_wakes_a_waiting_consumer(face: Face, server: Server, client: Any) -> None:
+    waiting = face.queue(url=server.url, name="test", wait_slice=30)
+    uid = waiting.put("a", delay=0.2)
+    assert waiting.get(60).uid == uid
+
+
+# -- priorities ------------------------------------------------------------------------------------
+
+
+def test_higher_priorities_come_first_and_equal_ones_in_order(
+    queue: Any, client: redis.Redis, payload: Any
+) -> None:
+    at(queue, 0)
+    for text, priority in [("a", 0), ("b", 5), ("c", -5), ("d", 5), ("e", 1000), ("f", 0)]:
+        queue.put(text, priority=priority)
+    queue.put_many("gh", priority=5)
+    queue.put("i", priority=-1000)
+    check_places(client)
+    got = [queue.get(-1).payload for _ in range(9)]
+    assert got == [payload(t) for t in "ebdghafci"]
+    assert queue.get(-1).uid is None
+
+
+def test_equal_priorities_are_in_order_for_any_uid(queue: Any) -> None:
+    at(queue, 0)
+    uids = [f"{n * 7919 % 100:03}" for n in range(100)]
+    for uid in uids:
+        queue.put("a", uid=uid, priority=3)
+    assert [queue.get(-1).uid for _ in uids] == uids
+
+
+@pytest.mark.parametrize("way", ["fail", "delay", "lease", "autoclean", "revive"])
+def test_an_item_that_comes_back_keeps_its_priority(
+    queue: Any, client: redis.Redis, way: str
+) -> None:
+    at(queue, 0)
+    first = queue.put("a", priority=2)
+    item = queue.get(-1, lease=1 if way == "lease" else None)
+    queue.put("b")
+    queue.put("c", priority=2)
+    if way in ("fail", "delay"):
+        queue.fail(item.uid, delay=1 if way == "delay" else 0)
+    elif way == "revive":
+        queue.bury(item.uid)
+        queue.revive(item.uid)
+    elif way == "autoclean":
+        lapse(client)
+        assert queue.get(-1).payload in ("c", b"c")
+        lapse(client)
+    at(queue, 1)
+    check_places(client)
+    assert queue.get(-1).uid == first
+
+
+def test_a_waiting_consumer_wakes_for_a_priority(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    with SafeRedisQueue(url=server.url, name="test") as other:
+        threading.Timer(0.2, lambda: other.put("a", priority=-3)).start()
+        waiting = face.queue(url=server.url, name="test", wait_slice=30)
+        assert waiting.get(60).uid is not None
+    assert "queue" not in snapshot(client)
+
+
+def test_there_is_at_most_one_bell_and_it_goes(queue: Any, client: redis.Redis) -> None:
+    uids = [queue.put("a", priority=1) for _ in range(3)]
+    assert snapshot(client)["queue"] == [""]
+    for uid in uids[:2]:
+        assert queue.get(-1).uid == uid
+        assert snapshot(client)["queue"] == [""]
+    queue.get(-1)
+    assert "queue" not in snapshot(client)
+
+
+@pytest.mark.parametrize("priority", [1001, -1001, 1.5, "1", True, None])
+def test_impossible_priorities_are_refused(queue: Any, priority: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="priority"):
+        queue.put("a", priority=priority)
+
+
+# -- dead letters ----------------------------------------------------------------------------------
+
+
+def test_after_max_attempts_failures_an_item_is_dead(many: Any, client: redis.Redis) -> None:
+    queue = many(max_attempts=2)
+    at(queue, 0)
+    uid = queue.put("a")
+    queue.fail(queue.get(-1).uid, reason="once")
+    assert queue.fail(queue.get(-1).uid, reason="twice") is True
+    assert queue.get(-1).uid is None
+    assert queue.dead() == [(uid, b"a", "twice", 2, NOW / 1000)]
+    check_places(client)
+
+
+def test_crashes_count_as_attempts(many: Any, client: redis.Redis) -> None:
+    queue = many(max_attempts=2)
+    queue.put("a")
+    for n in (0, 1):
+        at(queue, n * 10)
+        assert queue.get(-1, lease=1).attempts == n + 1
+    at(queue, 20)
+    assert queue.get(-1, lease=1).uid is None
+    (dead,) = queue.dead()
+    assert (dead.attempts, dead.reason) == (2, "delivered 2 times")
+    check_places(client)
+
+
+def test_dead_items_are_kept_until_revived_or_purged(queue: Any, client: redis.Redis) -> None:
+    uids = []
+    for n in range(250):
+        at(queue, n)
+        queue.put(f"{n}")
+        uids.append(queue.get(-1).uid)
+        assert queue.bury(uids[-1], f"reason {n}") is True
+    assert [each.uid for each in queue.dead(1000)] == uids
+    assert [each.payload for each in queue.dead(3, offset=120)] == [b"120", b"121", b"122"]
+    assert queue.stats().dead == 250
+    assert queue.get(-1).uid is None
+    assert queue.revive(uids[7], uids[3], "no such") == 2
+    assert [queue.get(-1).uid for _ in range(2)] == [uids[7], uids[3]]
+    assert queue.purge_dead() == 248
+    assert queue.dead() == []
+    assert queue.stats().total == 2
+    check_places(client)
+
+
+def test_revive_makes_all_of_them_new_again(many: Any, client: redis.Redis) -> None:
+    queue = many(max_attempts=1)
+    uids = queue.put_many(map(str, range(250)))
+    queue.fail_many(item.uid for item in queue.get_many(250, -1))
+    assert queue.stats().dead == 250
+    assert queue.revive() == 250
+    items = queue.get_many(250, -1)
+    assert {item.uid for item in items} == set(uids)
+    assert {item.attempts for item in items} == {1}
+    check_places(client)
+
+
+def test_what_cannot_be_decoded_becomes_a_dead_letter_and_the_loop_goes_on(
+    many: Any, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    many().put(b"\xff not json")
+    queue = many(serializer=json)
+    good = queue.put([1])
+    assert queue.get(-1).uid == good
+    (dead,) = queue.dead()
+    assert dead.payload == b"\xff not json"
+    assert dead.reason.startswith("undecodable: ")
+    assert dead.uid in caplog.text
+
+
+# -- uids of the caller ----------------------------------------------------------------------------
+
+
+def test_a_uid_is_in_the_queue_once(queue: Any, payload: Any) -> None:
+    assert queue.put("a", uid="order-17") == "order-17"
+    assert queue.put("b", uid="order-17") is None
+    item = queue.get(-1)
+    assert item == ("order-17", payload("a"))
+    assert item.put_at is None
+    assert queue.put("b", uid="order-17") is None
+    queue.ack(item.uid)
+    assert queue.put("b", uid="order-17") == "order-17"
+    assert queue.get(-1).payload == payload("b")
+
+
+def test_a_stale_ack_does_not_touch_a_new_item_of_the_same_uid(queue: Any) -> None:
+    queue.put("a", uid="x")
+    stale, _ = queue.get(-1)
+    queue.remove("x")
+    queue.put("b", uid="x")
+    assert queue.ack(stale) is False
+    fresh, _ = queue.get(-1)
+    assert queue.ack(stale) is False
+    assert queue.ack(fresh) is True
+
+
+@pytest.mark.parametrize("uid", ["", 17, b"x", None])
+def test_impossible_uids_are_refused(queue: Any, uid: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="uid"):
+        queue.ack(uid)
+    if uid is not None:
+        with pytest.raises((TypeError, ValueError), match="uid"):
+            queue.put("a", uid=uid)
+
+
+@pytest.mark.parametrize("place", ["ready", "ackbuf", "leased", "delayed", "priority", "dead"])
+def test_remove_drops_an_item_wherever_it_stands(
+    queue: Any, client: redis.Redis, place: str
+) -> None:
+    options = {"delayed": {"delay": 10}, "priority": {"priority": 4}}
+    queue.put("a", uid="x", **options.get(place, {}))
+    if place in ("ackbuf", "leased", "dead"):
+        uid, _ = queue.get(-1, lease=10 if place == "leased" else None)
+        if place == "dead":
+            queue.bury(uid)
+    assert queue.exists("x") is True
+    assert queue.remove("x") is True
+    assert queue.exists("x") is False
+    assert queue.remove("x") is False
+    assert queue.get(-1).uid is None
+    assert snapshot(client).keys() <= {"backuplock"}
+
+
+def test_peek_shows_what_comes_next_and_takes_nothing(queue: Any, client: redis.Redis) -> None:
+    queue.put("low", priority=-1)
+    queue.put_many(map(str, range(150)))
+    queue.put("high", priority=1)
+    before = snapshot(client)
+    expected = [b"high", *(str(n).encode() for n in range(150)), b"low"]
+    assert [item.payload for item in queue.peek(1000)] == expected
+    assert [item.payload for item in queue.peek(120)] == expected[:120]
+    assert queue.peek()[0].payload == b"high"
+    assert snapshot(client) == before
+
+
+# -- forward ---------------------------------------------------------------------------------------
+
+
+def test_forward_moves_work_on_in_one_step(many: Any, client: redis.Redis) -> None:
+    source, target = many(), many(name="next")
+    source.put("a")
+    uid, _ = source.get(-1)
+    new = source.forward(uid, "next", "b")
+    assert target.get(-1) == (new, b"b")
+    assert source.stats().total == 0
+    check_places(client, "next")
+
+
+def test_a_stale_holder_cannot_forward(many: Any, client: redis.Redis) -> None:
+    source = many()
+    source.put("a")
+    uid, _ = source.get(-1)
+    source.fail(uid)
+    source.get(-1)
+    assert source.forward(uid, "next", "b") is None
+    assert snapshot(client, "next") == {}
+    assert source.stats().total == 1
+
+
+# -- consume and processing ------------------------------------------------------------------------
+
+
+def test_consume_acks_an_item_when_the_next_is_asked_for(many: Any, client: redis.Redis) -> None:
+    queue = many()
+    uids = queue.put_many("abc")
+    seen = []
+    with queue.consume(timeout=-1) as items:
+        for item in items:
+            seen.append(item.uid)
+            assert queue.stats().total == 3 - (len(seen) - 1)
+            assert set(snapshot(client)["leases"]) == {item.uid}
+    assert seen == uids
+    assert queue.stats().total == 0
+
+
+@pytest.mark.parametrize("prefetch", [1, 2, 10, 10_000])
+def test_leaving_consume_gives_back_what_is_out(
+    many: Any, client: redis.Redis, prefetch: int
+) -> None:
+    queue = many()
+    uids = queue.put_many(map(str, range(20)))
+    with queue.consume(prefetch=prefetch) as items:
+        for n, item in enumerate(items):
+            if n == 3:
+                break
+    assert item.uid == uids[3]
+    check_places(client)
+    assert queue.stats()[:2] == (17, 0)
+    back = queue.get_many(20, -1)
+    assert [each.uid for each in back] == uids[3:]
+    assert [each.attempts for each in back] == [2] + [1] * 16
+
+
+def test_an_item_acked_before_a_break_does_not_come_back(many: Any) -> None:
+    queue = many()
+    queue.put_many("ab")
+    with queue.consume() as items:
+        for item in items:
+            item.ack()
+            break
+    assert queue.stats().total == 1
+
+
+def test_an_exception_in_the_body_fails_the_item(many: Any) -> None:
+    queue = many(max_attempts=1)
+    queue.put_many("ab")
+    with pytest.raises(ZeroDivisionError), queue.consume(prefetch=2) as items:
+        for _ in items:
+            1 / 0  # noqa: B018
+    (dead,) = queue.dead()
+    assert dead.payload == b"a"
+    assert dead.reason == "ZeroDivisionError: division by zero"
+    assert queue.get(-1).payload == b"b"
+
+
+def test_who_lost_a_lease_is_told(many: Any) -> None:
+    queue = many()
+    queue.put("a")
+    with queue.consume(renew=False) as items:
+        item = next(items)
+        other = many()
+        other._at = str(int((item.deadline + 1) * 1000))
+        thief = other.get(-1)
+        with pytest.raises(LeaseLost):
+            item.touch()
+        assert item.lost is True
+        with pytest.raises(LeaseLost):
+            item.ack()
+    assert thief.attempts == 2
+    assert queue.ack(thief.uid) is True
+
+
+def test_processing_acks_one_item_or_fails_it(many: Any) -> None:
+    queue = many(max_attempts=2)
+    with queue.processing(timeout=-1) as item:
+        assert item is None
+    queue.put("a")
+    with queue.processing() as item:
+        assert item.payload == b"a"
+    assert queue.stats().total == 0
+    queue.put("b")
+    with pytest.raises(ZeroDivisionError), queue.processing() as item:
+        1 / 0  # noqa: B018
+    assert queue.get(-1).attempts == 2
+
+
+# -- pause, join, limits ---------------------------------------------------------------------------
+
+
+def test_while_paused_nobody_gets_and_everything_else_goes_on(
+    queue: Any, client: redis.Redis
+) -> None:
+    queue.put_many("ab")
+    uid, _ = queue.get(-1)
+    queue.pause()
+    assert queue.stats().paused is True
+    queue.put("c")
+    assert queue.get(-1).uid is None
+    assert queue.get(0.05).uid is None
+    assert queue.ack(uid) is True
+    queue.resume()
+    assert queue.get(-1).uid is not None
+    check_places(client)
+
+
+def test_a_waiting_consumer_sees_a_resume(face: Face, server: Server, client: Any) -> None:
+    waiting = face.queue(url=server.url, name="test", wait_slice=30)
+    waiting.put("a")
+    waiting.pause()
+    with SafeRedisQueue(url=server.url, name="test") as other:
+        threading.Timer(0.2, other.resume).start()
+        assert waiting.get(60).uid is not None
+
+
+def test_join_waits_until_nothing_is_ready_or_in_flight(
+    many: Any, server: Server, client: redis.Redis
+) -> None:
+    queue = many()
+    assert queue.join(-1) is True
+    queue.put("a")
+    queue.put("b", delay=100)
+    assert queue.join(-1) is False
+    uid, _ = queue.get(-1)
+    assert queue.join(0.05) is False
+    with SafeRedisQueue(url=server.url, name="test") as other:
+        threading.Timer(0.2, other.ack, (uid,)).start()
+        assert queue.join(60) is True
+    assert queue.join(-1, delayed=True) is False
+
+
+def test_a_full_queue_refuses_puts_and_takes_back_what_fails(
+    many: Any, client: redis.Redis
+) -> None:
+    queue = many(maxsize=2)
+    queue.put_many("ab")
+    before = snapshot(client)
+    for full in (QueueFull, standard.Full):
+        with pytest.raises(full, match="maxsize of 2"):
+            queue.put("c")
+    assert snapshot(client) == before
+    uid, _ = queue.get(-1)
+    with pytest.raises(QueueFull):
+        queue.put("c")
+    assert queue.fail(uid) is True
+    queue.ack(queue.get(-1).uid)
+    assert queue.put("c")
+    with pytest.raises(QueueFull):
+        queue.put_many("de", priority=3)
+
+
+def test_a_payload_may_be_too_large(many: Any, client: redis.Redis) -> None:
+    queue = many(max_payload=3)
+    queue.put("abc")
+    with pytest.raises(PayloadTooLarge, match="4 bytes; max_payload is 3"):
+        queue.put("abcd")
+    assert queue.stats().total == 1
+
+
+def test_a_queue_that_only_puts_gets_and_acks_uses_few_keys(
+    queue: Any, client: redis.Redis
+) -> None:
+    queue.put("a")
+    queue.put("b")
+    uid, _ = queue.get(-1)
+    assert snapshot(client).keys() == {"items", "queue", "ackbuf", "backuplock", "meta"}
+    queue.ack(uid)
+    queue.ack(queue.get(-1).uid)
+    queue.get(-1)
+    assert snapshot(client).keys() == {"backuplock"}
+    assert all(client.ttl(key) > 0 for key in client.keys("*"))
+
+
+def test_a_helper_renews_the_lease_while_the_body_works(
+    many: Any, face: Face, client: redis.Redis
+) -> None:
+    queue = many()
+    queue.put("a")
+    with queue.consume(lease=0.6) as items:
+        item = next(items)
+        first = snapshot(client)["leases"][str(item.uid)]
+        if hasattr(face, "loop"):  # the helper is a task: it runs while the body awaits
+            import asyncio
+
+            face.loop.run_until_complete(asyncio.sleep(0.5))
+        eventually(lambda: snapshot(client)["leases"][str(item.uid)] > first)
