@@ -80,9 +80,8 @@ from typing import (
     NamedTuple,
     ParamSpec,
     Protocol,
-    Tuple,
+    TypeAlias,
     TypeVar,
-    Union,
     cast,
     overload,
 )
@@ -91,7 +90,7 @@ from urllib.parse import unquote, urlsplit
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -99,6 +98,7 @@ from redis.exceptions import (
     ConnectionError,
     MasterDownError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
     RedisError,
@@ -169,7 +169,7 @@ class NotDurable(SafeRedisQueueError):
 
 
 class LeaseLost(SafeRedisQueueError):
-    """A delivery that is over: its lease lapsed and somebody else got the item, or it is settled."""
+    """A delivery is over: its lease lapsed and somebody else got the item, or it is settled."""
 
 
 class WrongClient(SafeRedisQueueError, TypeError):
@@ -207,14 +207,13 @@ def _token(uid: str) -> str:
     return getattr(uid, "token", "")
 
 
-# Tuple of typing: Python 3.10 has no other generic tuple to inherit from.
-class Item(Tuple[str, T]):  # noqa: UP006
+class Item(tuple[str, T], Generic[T]):
     """What get returns: a tuple ``(uid, payload)`` that knows more about the delivery.
 
     uid       str, to be given to ack or fail; it carries the token of this delivery
     payload   what was put, after the serializer
     attempts  int, how many times the item was delivered, this time included
-    deadline  when its lease ends, in seconds since the epoch by the server's clock; None without one
+    deadline  seconds since the epoch by the server's clock, when its lease ends; None without one
     """
 
     uid: str
@@ -251,14 +250,14 @@ class Item(Tuple[str, T]):  # noqa: UP006
 
 
 def from_receipt(receipt: str) -> str:
-    """The uid, with its delivery, that an item's `receipt` stands for; ValueError if it does not."""
+    """The uid, with its delivery, that an item's `receipt` stands for; ValueError if it is none."""
     token, slash, uid = receipt.partition("/")
     if not (slash and uid and re.fullmatch(r"[\w-]+:\d+", token)):
         raise ValueError(f"not a receipt: {receipt!r}")
     return _uid(uid, token, 1)
 
 
-class NoItem(Tuple[None, None]):  # noqa: UP006
+class NoItem(tuple[None, None]):
     """What get returns when there was nothing: the tuple ``(None, None)``."""
 
     uid: None = None
@@ -686,7 +685,7 @@ ACK = Script(
 -- Forget the items of ARGV[rest], uid and token in turn, wherever they stand; with a token, unless
 -- '', only if it is that of the latest delivery. Returns how many this call settled.
 if said then return tonumber(said) end
-{_FORGET}
+{_FORGET}{_AT_MAXMEMORY}
 local settled = 0
 for i = rest, #ARGV, 2 do settled = settled + forget(ARGV[i], ARGV[i + 1]) end
 answer(settled)
@@ -836,8 +835,8 @@ REVIVE = Script(
     "items queue meta priority dead reasons",
     "",
     f"""
--- The dead items of ARGV[rest], or the 100 that died first if none are named, are ready again as
--- if never delivered. Returns how many there were and how many of them were revived.
+-- The dead items of ARGV[rest], or the 100 that died first if none are named, are ready again as if
+-- never delivered. Returns how many there were and how many of them were revived.
 if said then return {{tonumber(string.match(said, '^%d+')), tonumber(string.match(said, '%d+$'))}} end
 {_READY}{_AT_MAXMEMORY}
 local revived, uids = 0, {{unpack(ARGV, rest)}}
@@ -952,8 +951,8 @@ _MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 _OUTAGE: Final = (ConnectionError, TimeoutError, ReadOnlyError)
 _CLUSTER_OUTAGE: Final = (AskError, TryAgainError, ClusterDownError, MasterDownError)
 
-Retries = Union[float, Callable[[int], float]]
-Timeout = Union[float, None]
+Retries: TypeAlias = "float | Callable[[int], float]"
+Timeout: TypeAlias = "float | None"
 
 
 class _Slot:
@@ -1049,6 +1048,13 @@ class _Steps(Generic[T]):
 
         self._server: Any = None
         self._owns_client = client is None
+        # What of a client of our own is not said is the same with every version of redis-py: what
+        # its version 8 has, and time enough for a restart of the server.
+        self._default_retry = self._owns_client and not any(key.startswith("retry") for key in kw)
+        if self._owns_client:
+            kw = {"socket_timeout": 5, **kw}
+            if not (url or "").startswith("unix:"):  # older ones know no other for that
+                kw = {"socket_connect_timeout": 5, **kw}
         self._redis = self._checked_client(args, url, client, kw)
         self._is_cluster = isinstance(self._redis, self._flavour.RedisCluster)
         self._outage = _OUTAGE + (_CLUSTER_OUTAGE if self._is_cluster else ())
@@ -1114,14 +1120,16 @@ class _Steps(Generic[T]):
 
     # -- connections ----------------------------------------------------------------------------
     #
-    # They are the queue's own: what is sent again, and when, must be decided here, where it is known
-    # whether that is safe. All else is as the client's.
+    # They are the queue's own: what is sent again, and when, must be decided here, where it is
+    # known whether that is safe. All else is as the client's.
 
     def _connect_as(self, connection_class: Any, settings: dict[str, Any]) -> None:
         private = ("maint_notifications", "oss_cluster", "orig_")
         self._connection_class = connection_class
         self._settings = {k: v for k, v in settings.items() if not k.startswith(private)}
         self._retry = connection_class(**self._settings).retry
+        if self._default_retry:
+            self._retry = type(self._no_retry)(ExponentialBackoff(cap=1, base=0.05), 10)
         self._settings["retry"] = self._no_retry
 
     def _reset(self) -> None:
@@ -1175,7 +1183,7 @@ class _Steps(Generic[T]):
         then: tuple[Any, ...] | None = None,
         rescue: Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
     ) -> Any:
-        """Send a command, once; its reply, in bytes. With ``then`` both replies: it goes the same way.
+        """Send a command, once; its reply, in bytes. With ``then``, which follows it, both replies.
 
         timeout: seconds to wait for a reply; limit: seconds for each step of connecting. None is
         what the client was configured with. rescue: gets the reply of a call that was cancelled.
@@ -1429,7 +1437,7 @@ class _Steps(Generic[T]):
     async def _get_many(
         self, count: int, timeout: Timeout = 0, lease: float | None = None
     ) -> list[Item[T]]:
-        """Take up to ``count`` items, waiting only for the first: a list, empty after the timeout.
+        """Take up to ``count`` items, waiting only for the first; a list, empty if there is none.
 
         They are always leased: for ``lease`` seconds, else the queue's, else 60. The rest as in get.
         """
@@ -1446,7 +1454,7 @@ class _Steps(Generic[T]):
     async def _fetch(
         self, count: int, timeout: Timeout, lease: float | None, acks: Sequence[Any] = ()
     ) -> list[Item[T]]:
-        """Up to ``count`` items, as soon as there is one; ``acks``, uid and token in turn, go first."""
+        """Up to ``count`` items, when there is one; ``acks``, uid and token in turn, go first."""
         _check_seconds("timeout", timeout, none=True)
         _check_seconds("lease", lease, least=0.001, none=True)
         deadline = None if not timeout else time.monotonic() + max(timeout, 0)
@@ -1539,6 +1547,10 @@ class _Steps(Generic[T]):
             raise
         except self._outage:
             return None  # the next claim meets the same outage, and deals with it
+        except OutOfMemoryError:
+            # A full server refuses BLMOVE, and a claim not.
+            await self._sleep(min(seconds, _POLL))
+            return None
         except ResponseError as error:
             if not str(error).startswith("UNBLOCKED"):  # a fail-over, or CLIENT UNBLOCK
                 raise
@@ -1666,7 +1678,7 @@ class _Steps(Generic[T]):
     # -- dead letters ---------------------------------------------------------------------------
 
     async def _dead(self, count: int = 100, offset: int = 0) -> list[DeadItem]:
-        """The dead letters from ``offset`` on, at most ``count``, oldest first; payloads in bytes."""
+        """The dead letters from ``offset`` on, at most ``count``, oldest first."""
         _check_count("count", count, least=0)
         _check_count("offset", offset, least=0)
         found: list[DeadItem] = []
@@ -2122,7 +2134,7 @@ def _blocking(
 
 
 def _named(face: type[S]) -> type[S]:
-    """Give the steps in a face the names under which they are its methods, for help() and traces."""
+    """Give the steps in a face the names that they have there, for help() and tracebacks."""
     for name, value in list(vars(face).items()):
         if isinstance(value, FunctionType) and value.__name__ != name:
             method = FunctionType(
@@ -2596,7 +2608,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
         return AsyncProcessing(self, 1, lease, renew, timeout)
 
     async def close(self) -> None:
-        """Finish what goes on in the background, a second at most, and close as the blocking one."""
+        """Finish what goes on in the background, a second at most, and close as the other face."""
         while self._background:
             await asyncio.wait(self._background)
         for connection in self._take_idle():
