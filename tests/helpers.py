@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+import saferedisqueue
 from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue
 
 Value = Any
@@ -178,7 +179,7 @@ class Release3:
 
     def get(self) -> tuple[str | None, bytes | None]:
         self.autoclean()
-        uid = self.client.rpoplpush(self.queue, self.ackbuf)
+        uid = self.client.execute_command("RPOPLPUSH", self.queue, self.ackbuf)
         if uid is None:
             return None, None
         return uid.decode(), self.client.hget(self.items, uid)
@@ -189,9 +190,9 @@ class Release3:
         if not self.client.exists(self.backup):
             if self.client.exists(self.ackbuf):
                 self.client.renamenx(self.ackbuf, self.backup)
-            self.client.setex(self.lock, self.interval, 1)
-        elif self.client.setnx(self.lock, 1):
-            while self.client.rpoplpush(self.backup, self.queue):
+            self.client.execute_command("SETEX", self.lock, self.interval, 1)
+        elif self.client.execute_command("SETNX", self.lock, 1):
+            while self.client.execute_command("RPOPLPUSH", self.backup, self.queue):
                 if dies:
                     return
             if self.client.exists(self.ackbuf):
@@ -251,3 +252,26 @@ def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.01)
     return result
+
+
+# -- scripts and what is left ----------------------------------------------------------------------
+
+
+def call(queue: Any, script: saferedisqueue.Script, *args: Any, slot: Any = None) -> Any:
+    """Run one script once, as the blocking queue does; a slot used again is a call sent again."""
+    return saferedisqueue._run(queue._eval(script, slot or queue._take_slot(), args))
+
+
+def drain(queue: Any, client: redis.Redis) -> list[str]:
+    """Consume everything, orphans too, and check that nobody gets what is out; the uids."""
+    uids: list[str] = []
+    for _ in range(4):
+        out = []
+        while (item := queue.get(-1)).uid is not None:
+            out.append(item.uid)
+        assert len(set(out)) == len(out), f"delivered to two at a time: {out}"
+        for uid in out:
+            assert queue.ack(uid), f"{uid} was taken from its holder"
+        uids += out
+        lapse(client)
+    return uids

@@ -33,9 +33,9 @@ PACKAGED = (
 )
 ON_PATH = ("valkey-server", "redis-server")
 
-# Becomes the server. A shell left behind kills it when the pipe to us breaks, which it does however
-# we die; a line on the pipe tells that shell that it is no longer needed.
-SUPERVISED = 'exec 3<&0; (read -r _ <&3 || kill -9 $$) & exec "$@" 3<&- </dev/null'
+# Becomes the server. A shell left behind kills it, and removes its directory ($0), when the pipe to
+# us breaks, which it does however we die; a line on the pipe tells that shell that all is well.
+SUPERVISED = 'exec 3<&0; (read -r _ <&3 || { kill -9 $$; rm -r "$0"; }) & exec "$@" 3<&- </dev/null'
 
 # ---- which servers there are -------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Server:
         command += ["--dir", str(self.directory), *self._options]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", SUPERVISED, "sh", *command],
+                ["sh", "-c", SUPERVISED, self._own, *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -38,8 +38,8 @@ def blocking(queue: SafeRedisQueue[bytes]) -> None:
 
 
 def python(*arguments, **settings):
-    """Runs this Python; what it printed."""
-    return run(sys.executable, *arguments, **settings)
+    """Runs this Python on the module as it is tested; what it printed."""
+    return run(sys.executable, *arguments, cwd=MODULE.parent, **settings)
 
 
 def run(*command, **settings):

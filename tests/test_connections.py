@@ -1,0 +1,978 @@
+"""The constructor, secrets, threads, forks, and everything a connection can do to a queue."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from conftest import Make
+from helpers import Failing, call, check_places, drain, eventually, lapse, snapshot
+from saferedisqueue import STATS, SafeRedisQueue, WrongClient
+from servers import Server, free_port
+
+REDIS_8 = int(redis.__version__.partition(".")[0]) >= 8
+
+
+@contextmanager
+def queues(*made: Any) -> Iterator[None]:
+    """Close them at the end."""
+    try:
+        yield
+    finally:
+        for queue in made:
+            queue.close()
+
+
+def wait_for_blocked(client: redis.Redis, consumers: int = 1) -> None:
+    eventually(lambda: client.info("clients")["blocked_clients"] == consumers)
+
+
+# -- the constructor -------------------------------------------------------------------------------
+
+
+def test_without_a_url_arguments_are_those_of_redis_py(client: redis.Redis, server: Server) -> None:
+    queue = SafeRedisQueue(unix_socket_path=server.socket, name="test", db=1)
+    with queues(queue):
+        queue.put("a")
+        assert queue._redis.hlen(queue.ITEMS_KEY) == 1
+        assert snapshot(client) == {}, "it is in database 1"
+    queue = SafeRedisQueue("example.org", 1234, 2)
+    assert "example.org:1234 db 2" in repr(queue)
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("redis://example.org:1234/2", "example.org:1234 db 2"),
+        ("rediss://example.org:1234/2", "example.org:1234 db 2"),
+        ("REDIS://example.org", "example.org:6379 db 0"),
+        ("unix:///tmp/some.sock?db=3", "/tmp/some.sock db 3"),
+    ],
+)
+def test_every_scheme_of_a_url_is_taken(url: str, where: str) -> None:
+    queue = SafeRedisQueue(url=url, name="orders")
+    assert repr(queue) == f"<SafeRedisQueue 'orders' on {where}>"
+    assert queue._connection_class is redis.SSLConnection or not url.startswith("rediss")
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "", "redis", "//localhost"])
+def test_another_scheme_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="redis://, rediss://, unix://"):
+        SafeRedisQueue(url=url)
+
+
+def test_positional_arguments_are_ignored_beside_a_url_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="positional arguments are ignored") as caught:
+        queue = SafeRedisQueue("elsewhere", 1, url="redis://example.org:1234")
+    assert "example.org:1234" in repr(queue)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"no_such_argument": 1},
+        {"url": "redis://localhost", "no_such_argument": 1},
+        {"url": "redis://localhost", "host": "elsewhere"},
+        {"url": "redis://localhost", "port": 1},
+        {"url": "redis://localhost", "unix_socket_path": "/tmp/some.sock"},
+        {"client": redis.Redis(), "url": "redis://localhost"},
+        {"client": redis.Redis(), "host": "localhost"},
+        {"client": redis.Redis(), "decode_responses": True},
+        {"serializer": object()},
+        {"serializer": "json"},
+        {"autoclean_interval": "60"},
+        {"autoclean_interval": True},
+        {"wait_slice": "1"},
+        {"name": None},
+        {"name": b"bytes"},
+        {"name": 1.5},
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_unknown_and_contradictory_arguments_are_refused_at_once(arguments: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        SafeRedisQueue(**arguments)
+    assert list(arguments)[-1] in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("argument", ["autoclean_interval", "wait_slice"])
+def test_seconds_out_of_range_are_refused(argument: str, value: float) -> None:
+    with pytest.raises(ValueError, match=argument):
+        SafeRedisQueue(**{argument: value})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a" * 201,
+        "a\n",
+        "\0",
+        "\x7f",
+        "\x85",
+        "{",
+        "}",
+        "a{",
+        "{}",
+        "a{}b",
+        "}{",
+        "{a}{b}",
+        "{{a}}",
+    ],  # fmt: skip
+)
+def test_a_name_that_cannot_stand_in_keys_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        SafeRedisQueue(name=name)
+
+
+@pytest.mark.parametrize("name", ["0", "a" * 200, "{a}", "a{b}c", "a:b *?[c]", "ä", "%s"])
+def test_every_other_name_is_taken_and_is_a_queue_of_its_own(make: Make, name: str) -> None:
+    queue = make(name=name)
+    uid = queue.put("a")
+    assert make(name=f"{name[:-1]}0x").get(-1) == (None, None)
+    assert queue.ITEMS_KEY == f"srq:{name}:items"
+    assert queue._redis.hkeys(queue.ITEMS_KEY) == [uid.encode()]
+    assert queue.get(-1).uid == uid
+
+
+def test_the_name_is_0_by_default_and_a_number_is_text(make: Make) -> None:
+    assert SafeRedisQueue().name == "0"
+    assert SafeRedisQueue(name=7).name == "7"  # type: ignore[call-overload]
+
+
+def test_the_attributes_of_3_0_0_are_there() -> None:
+    serializer: Any = pickle
+    queue = SafeRedisQueue(name="orders", autoclean_interval=17, serializer=serializer)
+    assert queue.ITEMS_KEY == "srq:orders:items"
+    assert queue.QUEUE_KEY == "srq:orders:queue"
+    assert queue.ACKBUF_KEY == "srq:orders:ackbuf"
+    assert queue.BACKUP == "srq:orders:backup"
+    assert queue.BACKUP_LOCK == "srq:orders:backuplock"
+    assert queue.AUTOCLEAN_INTERVAL == 17
+    assert queue.serializer is pickle
+    assert isinstance(queue._redis, redis.Redis)
+    assert SafeRedisQueue.AUTOCLEAN_INTERVAL == SafeRedisQueue().AUTOCLEAN_INTERVAL == 60
+
+
+def test_a_subclass_may_have_an_interval_of_its_own(make: Make, client: redis.Redis) -> None:
+    class Slow(SafeRedisQueue[bytes]):
+        AUTOCLEAN_INTERVAL = 1000
+
+    make(Slow).get(-1)
+    assert client.ttl("srq:test:backuplock") > 900
+    assert make(Slow, autoclean_interval=3).AUTOCLEAN_INTERVAL == 3
+    assert make(Slow, autoclean_interval=None).AUTOCLEAN_INTERVAL is None
+
+
+def test_push_and_pop_are_put_and_get_and_say_so_to_the_caller(make: Make) -> None:
+    queue = make()
+    with pytest.warns(DeprecationWarning, match=r"put.*5\.0") as pushed:
+        uid = queue.push("a")
+    with pytest.warns(DeprecationWarning, match=r"get.*5\.0") as popped:
+        assert queue.pop(timeout=1) == (uid, b"a")
+    assert {pushed[0].filename, popped[0].filename} == {__file__}
+
+
+def test_what_get_returns_can_be_copied_and_sent_to_another_process(make: Make) -> None:
+    queue = make()
+    queue.put("a")
+    item = queue.get()
+    for other in (pickle.loads(pickle.dumps(item)), copy.copy(item), copy.deepcopy(item)):
+        assert (type(other), other, other.attempts) == (type(item), item, 1)
+    nothing = queue.get(-1)
+    assert pickle.loads(pickle.dumps(nothing)) == nothing
+    queue.fail(item.uid)
+    queue.get()
+    assert queue.ack(pickle.loads(pickle.dumps(item)).uid) is False, "the delivery is not its own"
+
+
+# -- the caller's client ---------------------------------------------------------------------------
+
+
+def test_the_caller_s_client_is_used_and_left_open(server: Server, client: redis.Redis) -> None:
+    mine = redis.Redis(connection_pool=redis.ConnectionPool.from_url(server.url))
+    kept = mine.connection_pool.get_connection(*([] if REDIS_8 else ["_"]))
+    with SafeRedisQueue(client=mine, name="test") as queue:
+        assert queue._redis is mine
+        queue.put("a")
+        assert queue.get() == (snapshot(client)["ackbuf"][0], b"a")
+    kept.send_command("PING")
+    assert kept.read_response() == b"PONG"
+    mine.connection_pool.release(kept)
+    mine.close()
+
+
+def test_a_queue_closes_its_connections_and_can_be_used_again(
+    server: Server, client: redis.Redis
+) -> None:
+    before = client.info("clients")["connected_clients"]
+    queue = SafeRedisQueue(url=server.url, name="test")
+    for _ in range(2):
+        with queue:
+            queue.put("a")
+            queue.get()
+            assert client.info("clients")["connected_clients"] > before
+        eventually(lambda: client.info("clients")["connected_clients"] == before)
+
+
+def test_a_queue_can_be_closed_while_another_thread_begins_to_use_it(
+    server: Server, client: redis.Redis
+) -> None:
+    class Eventful(redis.UnixDomainSocketConnection):
+        def disconnect(self, *args: Any) -> None:
+            super().disconnect(*args)
+            if closing:
+                closing.clear()
+                with ThreadPoolExecutor() as pool:
+                    pool.submit(queue.get, -1).result()
+
+    closing: list[bool] = []
+    pool = redis.ConnectionPool(connection_class=Eventful, path=server.socket)
+    queue: Any = SafeRedisQueue(client=redis.Redis(connection_pool=pool), name="test")
+    queue.put("a")
+    closing.append(True)
+    queue.close()
+    queue.close()
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "pool", "url", "class"])
+def test_a_client_of_the_wrong_kind_is_refused_at_once(kind: str) -> None:
+    wrong: Any = {
+        "asyncio": redis.asyncio.Redis(),
+        "pool": redis.ConnectionPool(),
+        "url": "redis://localhost",
+        "class": redis.Redis,
+    }[kind]
+    with pytest.raises(WrongClient, match=r"needs a redis\.Redis") as caught:
+        SafeRedisQueue(client=wrong)
+    assert isinstance(caught.value, TypeError)
+
+
+# -- secrets ---------------------------------------------------------------------------------------
+
+SECRET = "hunter2"
+
+
+def no_secret_in(*said: object) -> None:
+    for each in said:
+        if isinstance(each, BaseException):
+            text = "".join(traceback.format_exception(each)) + repr(each)
+            text = "\n".join(line for line in text.splitlines() if "SECRET" not in line)
+        else:
+            text = str(each)
+        assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"url": f"redis://user:{SECRET}@localhost:1/0"},
+        {"url": f"redis://:{SECRET}@localhost:1/0"},
+        {"url": f"rediss://user:{SECRET}@localhost:1/0"},
+        {"url": f"unix://user:{SECRET}@/tmp/some.sock"},
+        {"url": f"redis://localhost:1?password={SECRET}"},
+        {"password": SECRET, "port": 1},
+        {"client": redis.Redis(port=1, username="user", password=SECRET)},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_no_password_is_in_a_repr_an_error_or_the_log(
+    arguments: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    queue: Any = SafeRedisQueue(**arguments)
+    with pytest.raises(redis.ConnectionError) as caught:
+        queue.get(0.2)
+    no_secret_in(repr(queue), str(queue), caught.value, caplog.text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://user:{SECRET}@host:port",
+        f"redis://user:{SECRET}/2@host:6379",
+        f"redis://user:{SECRET}?@host:6379?",
+        f"redis://user:a/{SECRET}@host",
+        f"redis://[user:{SECRET}@host",
+        f"redis://host:{SECRET}",
+        f"redis://host?socket_timeout={SECRET}",
+        f"redis:/user:{SECRET}@host",
+        f"redis//:{SECRET}@host",
+        f"user:{SECRET}@host",
+        f"{SECRET}@host",
+        f"{SECRET}@host:6379/0",
+        f"{SECRET}",
+        f"http://user:{SECRET}@host",
+        f"embedded://user:{SECRET}@host",
+    ],
+)
+def test_no_password_is_in_an_error_about_a_malformed_url(url: str) -> None:
+    queue: Any = None
+    try:
+        queue = SafeRedisQueue(url=url)
+        queue.get(-1)
+    except Exception as error:
+        no_secret_in(error)
+    no_secret_in(repr(queue))
+
+
+def test_no_password_is_in_an_error_about_the_arguments() -> None:
+    with pytest.raises(TypeError) as caught:
+        SafeRedisQueue("localhost", 6379, 0, SECRET, client=redis.Redis())
+    no_secret_in(caught.value)
+    with pytest.raises(TypeError) as caught:
+        SafeRedisQueue(client=redis.Redis(), password=SECRET)
+    no_secret_in(caught.value)
+    with pytest.raises(TypeError) as caught:
+        SafeRedisQueue(pass_word=SECRET)
+    no_secret_in(caught.value)
+    with pytest.warns(UserWarning) as warned:
+        SafeRedisQueue("localhost", 6379, 0, SECRET, url="redis://localhost")
+    no_secret_in(*(each.message for each in warned))
+
+
+def test_a_password_is_sent_and_not_told_when_the_connection_is_lost(
+    own_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with own_server.client() as plain:
+        plain.execute_command("ACL", "SETUSER", "me", "on", f">{SECRET}", "~*", "+@all")
+    queue = SafeRedisQueue(url=f"unix://me:{SECRET}@{own_server.socket}", name="test")
+    caplog.set_level(logging.DEBUG)
+    with queues(queue):
+        queue.put("a")
+        own_server.kill()
+        with pytest.raises(redis.ConnectionError) as caught:
+            queue.get(0.5)
+        assert "trying again" in caplog.text
+        no_secret_in(caplog.text, caught.value)
+
+
+def test_a_wrong_password_is_told_at_once_and_not_shown(
+    server: Server, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = SafeRedisQueue(url=f"unix://nobody:{SECRET}@{server.socket}", name="test")
+    caplog.set_level(logging.DEBUG)
+    for use in (queue.get, lambda: queue.put("a"), lambda: queue.ack("a"), queue.stats):
+        with pytest.raises(redis.AuthenticationError) as caught:
+            use()
+        no_secret_in(caught.value, caplog.text)
+
+
+# -- threads, forks --------------------------------------------------------------------------------
+
+
+def test_sixteen_threads_put_and_get_and_each_item_is_got_once(
+    make: Make, client: redis.Redis
+) -> None:
+    queue = make()
+    start = threading.Barrier(16)
+
+    def work(thread: int) -> list[bytes]:
+        start.wait()
+        got = []
+        for n in range(40):
+            queue.put(f"{thread} {n}")
+            item = queue.get(60)
+            assert queue.ack(item.uid) is True
+            got.append(item.payload)
+        return got
+
+    with ThreadPoolExecutor(16) as pool:
+        got = Counter(payload for each in pool.map(work, range(16)) for payload in each)
+    assert got == Counter(f"{t} {n}".encode() for t in range(16) for n in range(40))
+    assert queue.stats().total == 0
+
+
+def test_threads_that_wait_get_an_item_each(make: Make, client: redis.Redis) -> None:
+    queue = make()
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(queue.get, 60) for _ in range(8)]
+        wait_for_blocked(client, 8)
+        uids = queue.put_many(str(n) for n in range(8))
+        assert sorted(each.result().uid for each in waiting) == uids
+    check_places(client)
+
+
+FORK = """
+import os, sys
+from saferedisqueue import SafeRedisQueue
+queue = SafeRedisQueue(url=sys.argv[1], name="test", decode_responses=True)
+queue.put("first")                      # so that there is a connection, and a slot
+queue.ack(queue.get().uid)
+out, inn = os.pipe()
+child = os.fork()
+who = "parent" if child else "child"
+got = []
+for n in range(200):
+    uid = queue.put(f"{who} {n}")
+    assert len(uid) == 36
+    item = queue.get(60)
+    assert queue.ack(item.uid) is True
+    got.append(item.payload)
+if not child:
+    os.write(inn, "\\n".join(got).encode())
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+os.close(inn)
+with os.fdopen(out) as pipe:
+    got += pipe.read().split("\\n")
+assert sorted(got) == sorted(f"{w} {n}" for w in ("parent", "child") for n in range(200)), got
+assert queue.get(-1) == (None, None)
+queue.close()
+"""
+
+
+def test_parent_and_child_use_one_queue_object_at_the_same_time(
+    server: Server, client: redis.Redis
+) -> None:
+    command = [sys.executable, "-c", FORK, server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_child_that_closes_the_queue_leaves_the_parent_s_connections_alone(
+    server: Server, client: redis.Redis
+) -> None:
+    code = """if 1:
+        import os, sys
+        from saferedisqueue import SafeRedisQueue
+        class Counting(SafeRedisQueue):
+            made = 0
+            def _new_connection(self, *limit):
+                self.made += 1
+                return super()._new_connection(*limit)
+        queue = Counting(url=sys.argv[1], name="test")
+        queue.put("a")
+        child = os.fork()
+        if not child:
+            queue.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        queue.put("b")
+        assert queue.made == 1, queue.made
+        """
+    command = [sys.executable, "-c", code, server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- lost replies ----------------------------------------------------------------------------------
+
+CUTS = [(k, lost_reply) for k in range(4) for lost_reply in (False, True)]
+ERRORS: list[Callable[[], BaseException]] = [
+    lambda: redis.ConnectionError("the test cut the connection"),
+    lambda: redis.TimeoutError("the test let it time out"),
+]
+
+
+@pytest.fixture(params=CUTS, ids=lambda cut: f"{cut[0]}-{'reply' if cut[1] else 'command'}")
+def cut(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(params=ERRORS, ids=["lost", "timeout"])
+def failing(request: pytest.FixtureRequest, make: Make, cut: Any) -> Iterator[Any]:
+    """A queue to be told `fail()`, which then fails once, at the command that cut tells."""
+    policy = redis.retry.Retry(redis.backoff.NoBackoff(), 3)
+    queue: Any = make(Failing, retry=policy, autoclean_interval=0.2, wait_slice=0.02)
+    k, lost_reply = cut
+    queue.fail_now = lambda: queue.fail_at(k, lost_reply=lost_reply, error=request.param)
+    return queue
+
+
+def test_one_put_is_one_item_whatever_is_lost(failing: Any, client: redis.Redis) -> None:
+    client.script_flush()
+    failing.fail_now()
+    uid = failing.put("a")
+    assert snapshot(client) == {"items": {uid: "a"}, "queue": [uid]}
+
+
+def test_put_many_puts_each_item_once_in_order_whatever_is_lost(
+    failing: Any, client: redis.Redis
+) -> None:
+    failing.fail_now()
+    uids = failing.put_many(str(n) for n in range(1200))
+    assert snapshot(client)["queue"] == uids[::-1]
+    assert len(snapshot(client)["items"]) == 1200
+
+
+def test_one_get_is_one_delivery_whatever_is_lost(failing: Any, client: redis.Redis) -> None:
+    uids = failing.put_many("abc")
+    client.script_flush()
+    failing.fail_now()
+    item = failing.get(30)
+    assert (item.uid, item.attempts) == (uids[0], 1)
+    assert snapshot(client)["ackbuf"] == [uids[0]]
+    assert failing.ack(item.uid) is True
+
+
+def test_a_get_that_waits_gets_its_item_whatever_is_lost(
+    make: Make, failing: Any, client: redis.Redis
+) -> None:
+    """Where the reply of the wait is lost, the item comes back by autoclean."""
+    failing.fail_now()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(failing.get, 60)
+        eventually(lambda: failing.commands > 0)
+        uid = make().put("a")
+        item = waiting.result()
+    assert (item.uid, item.attempts) == (uid, 1)
+    check_places(client)
+    assert failing.ack(item.uid) is True
+
+
+@pytest.mark.parametrize("move", ["ack", "fail"])
+def test_settling_is_done_once_and_truly_reported_whatever_is_lost(
+    failing: Any, client: redis.Redis, move: str
+) -> None:
+    uids = failing.put_many("ab")
+    item = failing.get()
+    client.script_flush()
+    failing.fail_now()
+    settle = getattr(failing, move)
+    assert settle(item.uid) is True
+    assert settle(item.uid) is False
+    if move == "ack":
+        assert list(snapshot(client)["items"]) == [uids[1]]
+    else:
+        assert snapshot(client)["queue"] == uids
+
+
+def test_purge_is_done_once_and_truly_reported_whatever_is_lost(
+    failing: Any, client: redis.Redis
+) -> None:
+    failing.put_many("abc")
+    failing.get()
+    client.script_flush()
+    failing.fail_now()
+    assert failing.purge() == 3
+    assert failing.purge() == 0
+
+
+def test_an_undecodable_item_is_put_aside_whatever_is_lost(
+    make: Make, client: redis.Redis, cut: Any
+) -> None:
+    policy = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+    queue: Any = make(Failing, retry=policy, decode_responses=True)
+    bad, good = queue.put_many([b"\xff", b"good"])
+    k, lost_reply = cut
+    queue.fail_at(k, lost_reply=lost_reply, error=ERRORS[1])
+    assert queue.get(30).uid == good
+    lapse(client)
+    assert queue.get(-1) == (None, None)
+    lapse(client)
+    assert queue.get(-1) == (None, None)
+    assert snapshot(client)["dead"].keys() == {bad}
+
+
+def test_a_call_that_was_given_up_does_not_lend_its_number(make: Make, client: redis.Redis) -> None:
+    """The command of a call that raised may still be on its way: it must not be taken for another."""
+    queue: Any = make(Failing, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0))
+    queue.put("a")
+    queue.fail_at(0, lost_reply=True, error=ERRORS[1])
+    with pytest.raises(redis.TimeoutError):
+        queue.put("b")
+    uid = queue.put("c")
+    assert uid in snapshot(client)["items"]
+    assert len(drain(queue, client)) == 3
+
+
+# -- connections that are lost ---------------------------------------------------------------------
+
+
+def test_idle_connections_that_the_server_closed_are_not_noticed(
+    make: Make, client: redis.Redis
+) -> None:
+    queue = make(retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0))
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(queue.get, 60) for _ in range(4)]
+        wait_for_blocked(client, 4)
+        queue.put_many("abcd")
+        got = [each.result() for each in waiting]
+    for use in (lambda: queue.put("e"), lambda: queue.fail(got[0].uid), lambda: queue.get(-1)):
+        client.client_kill_filter(_type="normal", skipme=True)
+        assert use()
+    assert queue.stats().total == 5
+
+
+def test_a_get_that_is_interrupted_leaves_no_reply_behind(make: Make, client: redis.Redis) -> None:
+    queue = make()
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*args: Any) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        for n in range(5):
+            with ThreadPoolExecutor() as pool:
+                killer = pool.submit(kill_when_blocked, client)
+                with pytest.raises(Interrupted):
+                    queue.get(60)
+                killer.result()
+            uid = queue.put(str(n))
+            assert len(uid) == 36
+            assert queue.stats().total == 1
+            assert queue.get(60) == (uid, str(n).encode())
+            assert queue.ack(uid) is True
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def kill_when_blocked(client: redis.Redis) -> None:
+    wait_for_blocked(client)
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def test_an_interrupted_call_of_any_kind_leaves_no_reply_behind(
+    make: Make, client: redis.Redis
+) -> None:
+    """Between sending and reading, where a reply is certain to come."""
+
+    class Cut(redis.UnixDomainSocketConnection):
+        cut = False
+
+        def read_response(self, *args: Any, **kw: Any) -> Any:
+            if Cut.cut:
+                Cut.cut = False
+                raise KeyboardInterrupt
+            return super().read_response(*args, **kw)
+
+    path = client.connection_pool.connection_kwargs["path"]
+    pool = redis.ConnectionPool(connection_class=Cut, path=path)
+    queue = make(client=redis.Redis(connection_pool=pool))
+    uid = queue.put("a")
+    for use in (lambda: queue.put("b"), lambda: queue.ack("x"), queue.stats, lambda: queue.get(9)):
+        Cut.cut = True
+        with pytest.raises(KeyboardInterrupt):
+            use()
+        assert queue.stats().total in (1, 2)
+        assert queue.fail("nobody") is False
+    assert uid in drain(queue, client)
+
+
+def test_an_error_reply_keeps_the_connection(make: Make, client: redis.Redis) -> None:
+    queue = make()
+    queue.put("a")
+    client.set("srq:broken:items", "a string")
+    connected = client.info("stats")["total_connections_received"]
+    broken = make(name="broken")
+    for _ in range(5):
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            broken.put("a")
+    assert client.info("stats")["total_connections_received"] == connected + 1
+
+
+@pytest.mark.parametrize("use", ["put", "put_many", "get", "ack", "fail", "stats", "purge"])
+def test_scripts_the_server_forgot_are_sent_again(
+    make: Make, client: redis.Redis, use: str
+) -> None:
+    queue = make()
+    queue.put("a")
+    client.script_flush()
+    args = {"put": ("b",), "put_many": ("bc",), "get": (-1,), "ack": ("x",), "fail": ("x",)}
+    getattr(queue, use)(*args.get(use, ()))
+    assert client.info("commandstats")["cmdstat_eval"]["failed_calls"] == 0
+
+
+def test_a_read_only_server_is_waited_out_by_get_alone(
+    own_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = SafeRedisQueue(url=own_server.url, name="test")
+    with own_server.client() as client, queues(queue), ThreadPoolExecutor() as pool:
+        queue.put("a")
+        client.replicaof("127.0.0.1", free_port())
+        for use in (lambda: queue.put("b"), lambda: queue.ack("b"), lambda: queue.fail("b")):
+            with pytest.raises(redis.ResponseError, match="read only replica"):
+                use()
+        waiting = pool.submit(queue.get, 60)
+        eventually(lambda: "read only" in caplog.text or waiting.done())
+        client.replicaof("NO", "ONE")
+        assert waiting.result().payload == b"a"
+
+
+def test_a_get_that_waits_outlasts_a_fail_over(own_server: Server) -> None:
+    queue = SafeRedisQueue(url=own_server.url, name="test", wait_slice=30)
+    with own_server.client() as client, queues(queue), ThreadPoolExecutor() as pool:
+        waiting = pool.submit(queue.get, 60)
+        wait_for_blocked(client)
+        client.replicaof("127.0.0.1", free_port())
+        wait_for_blocked(client, 0)
+        client.replicaof("NO", "ONE")
+        uid = queue.put("a")
+        assert waiting.result() == (uid, b"a")
+
+
+def test_a_get_that_waits_survives_a_restart_of_the_server(own_server: Server) -> None:
+    """With the client's defaults: no setting is given."""
+    queue = SafeRedisQueue(url=own_server.url, name="test")
+    with queues(queue), ThreadPoolExecutor() as pool:
+        waiting = pool.submit(queue.get, 60)
+        with own_server.client() as client:
+            wait_for_blocked(client)
+        own_server.kill()
+        own_server.start()
+        with own_server.client() as client:
+            wait_for_blocked(client)
+        uid = queue.put("a")
+        assert waiting.result() == (uid, b"a")
+
+
+def test_an_old_style_consumer_loop_survives_restarts_of_the_server(own_server: Server) -> None:
+    consumer = SafeRedisQueue(url=own_server.url, name="test")
+    producer = SafeRedisQueue(url=own_server.url, name="test")
+    done: list[bytes] = []
+
+    def loop() -> None:
+        while b"stop" not in done:
+            uid, item = consumer.get()
+            consumer.ack(uid)
+            done.append(item)
+
+    with queues(consumer, producer), ThreadPoolExecutor() as pool:
+        looping = pool.submit(loop)
+        for n in range(3):
+            producer.put(str(n))
+            eventually(lambda: str(n).encode() in done or looping.done())  # noqa: B023
+            with own_server.client() as client:
+                wait_for_blocked(client)
+            own_server.kill()
+            own_server.start()
+        producer.put("stop")
+        looping.result()
+    assert done == [b"0", b"1", b"2", b"stop"]
+
+
+@pytest.mark.parametrize("socket_timeout", [0.05, None])
+def test_a_get_waits_longer_than_the_socket_timeout(
+    make: Make, client: redis.Redis, socket_timeout: float | None
+) -> None:
+    """redis-py 8 has one of 5 seconds by default."""
+    queue = make(socket_timeout=socket_timeout, wait_slice=0.5)
+    client.config_resetstat()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(queue.get, 60)
+        eventually(lambda: client.info("commandstats").get("cmdstat_blmove", {}).get("calls") == 3)
+        uid = make().put("a")
+        assert waiting.result().uid == uid
+    blmoves = client.info("commandstats")["cmdstat_blmove"]
+    assert blmoves["calls"] <= 4, "slices were cut short and sent again"
+    assert client.info("stats")["total_connections_received"] <= 3
+
+
+def test_get_comes_back_when_its_timeout_is_over_and_not_before(make: Make) -> None:
+    queue = make(wait_slice=0.05)
+    for timeout in (0.2, 0.01, 0.005):
+        start = time.monotonic()
+        assert queue.get(timeout) == (None, None)
+        assert time.monotonic() - start >= timeout
+
+
+@pytest.mark.parametrize("timeout", [1e7, 9e9, None, 0])
+def test_a_very_long_timeout_is_a_timeout(make: Make, timeout: float | None) -> None:
+    queue = make()
+    uid = queue.put("a")
+    assert queue.get(timeout).uid == uid
+
+
+# -- get keeps its timeout -------------------------------------------------------------------------
+
+
+def quickest(attempt: Callable[[], float], bound: float) -> float:
+    """Seconds of an attempt within the bound, of three: a slow machine may spoil two."""
+    took = [attempt()]
+    while min(took) > bound and len(took) < 3:
+        took.append(attempt())
+    return min(took)
+
+
+def timed_out(queue: Any, timeout: float) -> float:
+    """Seconds that a get took that has to end in an error."""
+    start = time.monotonic()
+    with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
+        queue.get(timeout)
+    return time.monotonic() - start
+
+
+SLACK = 0.4  # of the machine
+
+
+def test_get_keeps_its_timeout_when_nobody_listens() -> None:
+    queue = SafeRedisQueue(url=f"redis://127.0.0.1:{free_port()}")
+    for timeout in (-1, 0.3):
+        assert quickest(lambda: timed_out(queue, timeout), 1) < 1 + max(timeout, 0) + SLACK  # noqa: B023
+
+
+def test_get_keeps_its_timeout_when_the_server_is_killed_meanwhile(own_server: Server) -> None:
+    queue = SafeRedisQueue(url=own_server.url, name="test")
+    with queues(queue), ThreadPoolExecutor() as pool:
+        waiting = pool.submit(timed_out, queue, 1)
+        with own_server.client() as client:
+            wait_for_blocked(client)
+        own_server.kill()
+        assert waiting.result() < 60
+
+
+@pytest.mark.parametrize("timeout", [-1, 0.5])
+def test_get_keeps_its_timeout_when_a_listener_says_nothing(timeout: float) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        queue = SafeRedisQueue(url=f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        with queues(queue):
+            bound = max(timeout, 0) + 1 + SLACK
+            assert quickest(lambda: timed_out(queue, timeout), bound) < bound
+
+
+@pytest.mark.parametrize("when", ["before", "while it waits"])
+def test_get_keeps_its_timeout_when_the_server_stops_answering(
+    own_server: Server, when: str
+) -> None:
+    queue = SafeRedisQueue(url=own_server.url, name="test")
+
+    def attempt() -> float:
+        with own_server.client() as client:
+            assert queue.get(-1) == (None, None)
+            waiting: Future[float] | None = None
+            if when != "before":
+                waiting = pool.submit(timed_out, queue, 1)
+                wait_for_blocked(client)
+            os.kill(own_server.pid, signal.SIGSTOP)
+            try:
+                return waiting.result() if waiting else timed_out(queue, 1)
+            finally:
+                os.kill(own_server.pid, signal.SIGCONT)
+
+    with queues(queue), ThreadPoolExecutor() as pool:
+        assert quickest(attempt, 2 + SLACK) < 2 + SLACK
+
+
+class Relay:
+    """Between a queue and its server; may be slow, and go silent on the connections it has."""
+
+    def __init__(self, server: Server) -> None:
+        self.delay = 0.0
+        self._server = server
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._links: list[socket.socket] = []
+        self._silent: set[socket.socket] = set()
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def go_silent(self) -> None:
+        self._silent.update(self._links)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            far.connect(self._server.socket)
+            self._links += [near, far]
+            for pair, delay in (((near, far), False), ((far, near), True)):
+                threading.Thread(target=self._pump, args=(*pair, delay), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, delay: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if delay:
+                    time.sleep(self.delay)
+                if source not in self._silent:
+                    target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for each in (self._listener, *self._links):
+            each.close()
+
+
+def test_a_half_dead_connection_is_given_up_long_before_the_timeout(
+    server: Server, client: redis.Redis
+) -> None:
+    with Relay(server) as relay:
+        queue = SafeRedisQueue(url=relay.url, name="test", wait_slice=0.05)
+        with queues(queue), ThreadPoolExecutor() as pool:
+            waiting = pool.submit(queue.get, 50)
+            wait_for_blocked(client)
+            relay.go_silent()
+            start = time.monotonic()
+            direct = SafeRedisQueue(url=server.url, name="test")
+            with queues(direct):
+                eventually(lambda: waiting.done() or (direct.empty() and direct.put("a")))
+                assert waiting.result().payload == b"a"
+            assert time.monotonic() - start < 30
+
+
+def test_get_keeps_its_timeout_when_each_step_of_connecting_is_slow(
+    server: Server, client: redis.Redis
+) -> None:
+    def attempt() -> float:
+        queue = SafeRedisQueue(
+            url=f"{relay.url}/1", name="test", username="default", password="any"
+        )
+        start = time.monotonic()
+        with queues(queue):
+            try:
+                queue.get(0.1)
+            except (redis.ConnectionError, redis.TimeoutError):
+                pass
+        return time.monotonic() - start
+
+    with Relay(server) as relay:
+        relay.delay = 0.6
+        assert quickest(attempt, 1.1 + SLACK) < 1.1 + SLACK
+
+
+def test_numbered_calls_are_safe_where_replies_come_late(
+    server: Server, client: redis.Redis
+) -> None:
+    """Each command is sent again and again while the server works on it."""
+    with Relay(server) as relay:
+        queue = SafeRedisQueue(
+            url=relay.url,
+            name="test",
+            socket_timeout=0.1,
+            retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.01), 5),
+        )
+        with queues(queue):
+            call(queue, STATS)
+
+            def slow(use: Callable[[], Any]) -> Any:
+                relay.delay = 0.15
+                threading.Timer(0.3, lambda: setattr(relay, "delay", 0.0)).start()
+                return use()
+
+            uid = slow(lambda: queue.put("a"))
+            assert snapshot(client)["queue"] == [uid]
+            item = slow(lambda: queue.get(30))
+            assert (item.uid, item.attempts) == (uid, 1)
+            assert slow(lambda: queue.ack(item.uid)) is True
+            assert queue.ack(item.uid) is False

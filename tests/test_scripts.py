@@ -1,0 +1,621 @@
+"""Each script alone: the keys before, one call, the keys after; also stopped half-way."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from conftest import Make
+from helpers import PLACES, call, check_places, drain, lapse, seed, snapshot
+from saferedisqueue import ACK, BURY, CLAIM, FAIL, HAND_BACK, PURGE, PUT, STATS, Script, _uid
+
+NOW = 1_700_000_000_000  # ms, the time given to the scripts
+OUT = {"a": "1 1699999999000 tok "}  # meta of an item that is out with "tok"
+
+
+@pytest.fixture
+def queue(make: Make) -> Any:
+    queue = make()
+    queue._at = NOW
+    return queue
+
+
+def claim(
+    queue: Any, token: str = "new", moved: str | None = None, seen: int = 0, **kw: Any
+) -> Any:
+    interval = kw.pop("interval", 60_000)
+    woken = int(moved is not None)
+    return call(queue, CLAIM, token, interval, woken, moved or "", seen, **kw)
+
+
+# -- put -------------------------------------------------------------------------------------------
+
+
+def test_put_adds_at_the_left(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, queue=["a"])
+    assert call(queue, PUT, "b", "B", "c", "C") == 2
+    assert snapshot(client) == {"items": {"a": "A", "b": "B", "c": "C"}, "queue": ["c", "b", "a"]}
+
+
+def test_put_leaves_an_item_that_is_there_as_it_is(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, ackbuf=["a"])
+    assert call(queue, PUT, "a", "other", "b", "B") == 1
+    assert snapshot(client) == {"items": {"a": "A", "b": "B"}, "queue": ["b"], "ackbuf": ["a"]}
+
+
+# -- claim -----------------------------------------------------------------------------------------
+
+
+def test_claim_takes_from_the_right(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A", "b": "B"}, queue=["b", "a"], backuplock="1")
+    client.expire("srq:test:backuplock", 9)
+    assert claim(queue) == [NOW, b"a", b"A", 1]
+    assert snapshot(client) == {
+        "items": {"a": "A", "b": "B"},
+        "queue": ["b"],
+        "ackbuf": ["a"],
+        "meta": {"a": f"1 {NOW} new "},
+        "backuplock": "1",
+    }
+
+
+def test_claim_counts_deliveries_and_writes_a_new_token(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, queue=["a"], meta={"a": "7 5 old "})
+    assert claim(queue) == [NOW, b"a", b"A", 8]
+    assert snapshot(client)["meta"] == {"a": f"8 {NOW} new "}
+
+
+def test_claim_on_nothing_leaves_nothing(queue: Any, client: redis.Redis) -> None:
+    assert claim(queue, interval="") == [NOW]
+    assert snapshot(client) == {}
+
+
+def test_claim_sets_the_lock_with_its_expiry(queue: Any, client: redis.Redis) -> None:
+    claim(queue, interval=60_000)
+    assert 50_000 < client.pttl("srq:test:backuplock") <= 60_000
+
+
+def test_claim_drops_what_is_left_of_a_queue_without_items(queue: Any, client: redis.Redis) -> None:
+    seed(client, queue=["g"], ackbuf=["h"], backup=["i"], meta={"h": "1 2 t ", "j": "1 2 t "})
+    seed(client, dead={"k": 1}, reasons={"k": "r"})
+    assert claim(queue, interval="") == [NOW]
+    assert snapshot(client) == {}
+
+
+def test_claim_keeps_what_is_in_flight_or_dead(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A", "b": "B"}, ackbuf=["a"], meta=OUT, dead={"b": 1})
+    before = snapshot(client)
+    assert claim(queue, interval="") == [NOW]
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("place", ["ackbuf", "backup", "dead"])
+def test_claim_drops_a_second_copy(queue: Any, client: redis.Redis, place: str) -> None:
+    held: Any = {"a": 1} if place == "dead" else ["a"]
+    seed(client, items={"a": "A", "b": "B"}, queue=["b", "a"], meta=OUT)
+    seed(client, **{place: held})
+    assert claim(queue, interval="")[1] == b"b"
+    check_places(client)
+    assert set(snapshot(client)[place]) >= {"a"}
+
+
+def test_claim_skips_uids_without_an_item(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, queue=["a", "", "\n", "ghost"], meta={"ghost": "1 2 t "})
+    assert claim(queue, interval="")[1] == b"a"
+    keys = snapshot(client)
+    assert keys["ackbuf"] == ["a"]
+    assert keys["meta"].keys() == {"a"}
+
+
+def test_claim_skips_a_thousand_uids_a_call_at_most(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, queue=["a", *(f"ghost {n}" for n in range(1500))])
+    assert claim(queue, interval="") == [NOW, 0]
+    assert len(snapshot(client)["queue"]) == 501
+    assert claim(queue, interval="")[1] == b"a"
+
+
+# -- claim: autoclean ------------------------------------------------------------------------------
+
+
+def test_autoclean_requeues_backup_and_renames_ackbuf(queue: Any, client: redis.Redis) -> None:
+    seed(client, items=dict.fromkeys("abcd", ""), queue=["a"], backup=["b"], ackbuf=["d", "c"])
+    assert claim(queue)[1] == b"a"
+    keys = snapshot(client)
+    assert (keys["queue"], keys["backup"], keys["ackbuf"]) == (["b"], ["d", "c"], ["a"])
+
+
+def test_autoclean_keeps_the_order_of_what_comes_back(queue: Any, client: redis.Redis) -> None:
+    seed(client, items=dict.fromkeys("abc", ""), backup=["c", "b", "a"])
+    assert [claim(queue)[1] for _ in "abc"] == [b"a", b"b", b"c"]
+
+
+def test_autoclean_does_nothing_while_locked_or_off(queue: Any, client: redis.Redis) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), backup=["a"], ackbuf=["b"], meta=OUT)
+    assert claim(queue, interval="") == [NOW]
+    client.set("srq:test:backuplock", 1, ex=60)
+    assert claim(queue) == [NOW]
+    keys = snapshot(client)
+    assert (keys["backup"], keys["ackbuf"]) == (["a"], ["b"])
+
+
+@pytest.mark.parametrize("orphans", [99, 100, 101, 250])
+def test_autoclean_moves_a_hundred_a_call_and_is_resumed(
+    queue: Any, client: redis.Redis, orphans: int
+) -> None:
+    uids = [f"{n:03}" for n in range(orphans)]
+    seed(client, items=dict.fromkeys([*uids, "held"], ""), backup=uids[::-1], ackbuf=["held"])
+    left = orphans
+    while left > 100:
+        claim(queue)
+        left -= 100
+        keys = snapshot(client)
+        assert len(keys["backup"]) == left
+        assert "held" in keys["ackbuf"], "renamed over a backup that is not empty"
+        assert "backuplock" not in keys, "the next claim must go on"
+    claim(queue)
+    keys = snapshot(client)
+    assert "held" in keys["backup"]
+    assert keys["backuplock"] == "1"
+    check_places(client)
+
+
+@pytest.mark.parametrize(("interval", "given"), [(60_000, 600_000), (120_000, 1_200_000)])
+def test_a_lock_without_expiry_gets_a_long_one(
+    queue: Any, client: redis.Redis, interval: int, given: int
+) -> None:
+    seed(client, items={"a": "A"}, backup=["a"], backuplock="1")
+    assert claim(queue, interval=interval) == [NOW]
+    assert given - 60_000 < client.pttl("srq:test:backuplock") <= given
+    assert snapshot(client)["backup"] == ["a"]
+
+
+# -- claim: what BLMOVE moved ----------------------------------------------------------------------
+
+
+def test_a_moved_uid_goes_back_to_the_front_and_is_claimed(queue: Any, client: redis.Redis) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), queue=["b"], ackbuf=["a"])
+    assert claim(queue, moved="a", seen=NOW, interval="")[1] == b"a"
+    keys = snapshot(client)
+    assert (keys["queue"], keys["ackbuf"]) == (["b"], ["a"])
+
+
+def test_a_moved_uid_that_was_requeued_is_not_added_again(queue: Any, client: redis.Redis) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), queue=["a", "b"])
+    assert claim(queue, moved="a", seen=NOW, interval="")[1] == b"b"
+    assert snapshot(client)["queue"] == ["a"]
+
+
+@pytest.mark.parametrize("claimed", [NOW, NOW + 1])
+def test_a_moved_uid_that_was_claimed_since_stays_with_its_holder(
+    queue: Any, client: redis.Redis, claimed: int
+) -> None:
+    seed(client, items={"a": "A"}, ackbuf=["a"], meta={"a": f"1 {claimed} other "})
+    assert claim(queue, moved="a", seen=NOW, interval="") == [NOW]
+    assert snapshot(client)["meta"] == {"a": f"1 {claimed} other "}
+
+
+def test_a_moved_uid_whose_delivery_is_older_or_over_is_claimed(
+    queue: Any, client: redis.Redis
+) -> None:
+    for about in (f"1 {NOW - 1} other ", "1 0 - "):
+        client.flushall()
+        seed(client, items={"a": "A"}, ackbuf=["a"], meta={"a": about})
+        assert claim(queue, moved="a", seen=NOW, interval="") == [NOW, b"a", b"A", 2]
+        check_places(client)
+
+
+def test_the_empty_string_can_wake_and_is_not_no_uid(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, queue=["a"], ackbuf=[""])
+    assert claim(queue, moved="", seen=NOW, interval="")[1] == b"a"
+    assert snapshot(client)["ackbuf"] == ["a"]
+
+
+# -- ack, fail, hand back, bury --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["queue", "ackbuf", "backup", "dead"])
+def test_ack_removes_an_item_wherever_it_stands(
+    queue: Any, client: redis.Redis, place: str
+) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), meta={**OUT, "b": "2 3 t "})
+    if place == "dead":
+        seed(client, dead={"a": 1, "b": 2}, reasons={"a": "r", "b": "r"})
+    else:
+        seed(client, **{place: ["b", "a"]})
+    assert call(queue, ACK, "a", "tok") == 1
+    keys = snapshot(client)
+    assert keys["items"].keys() == keys["meta"].keys() == {"b"}
+    assert "b" in keys[place]
+    assert place == "queue" or "a" not in keys[place]
+    assert place != "dead" or keys["reasons"] == {"b": "r"}
+
+
+FENCED: dict[str, tuple[Script, tuple[str, ...]]] = {
+    "ack": (ACK, ()),
+    "fail": (FAIL, ()),
+    "hand back": (HAND_BACK, ()),
+    "bury": (BURY, ("reason",)),
+}
+
+
+@pytest.mark.parametrize("script", FENCED)
+@pytest.mark.parametrize("about", ["1 2 other ", "1 0 - ", "1 2 tok2 ", "1 2 xtok ", None])
+def test_a_token_that_is_not_the_latest_changes_nothing(
+    queue: Any, client: redis.Redis, script: str, about: str | None
+) -> None:
+    seed(client, items={"a": "A"}, ackbuf=["a"], **({"meta": {"a": about}} if about else {}))
+    before = snapshot(client)
+    move, more = FENCED[script]
+    assert call(queue, move, "a", "tok", *more) == 0
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("script", ["fail", "hand back", "bury"])
+@pytest.mark.parametrize("token", ["tok", ""])
+@pytest.mark.parametrize("place", ["queue", "dead", "no place", "ghost"])
+def test_what_is_not_in_flight_stays_as_it_is(
+    queue: Any, client: redis.Redis, script: str, token: str, place: str
+) -> None:
+    where: dict[str, Any] = {"queue": {"queue": ["a"]}, "dead": {"dead": {"a": 1}}}
+    seed(client, meta=OUT, **where.get(place, {}))
+    if place == "ghost":
+        seed(client, ackbuf=["a"])
+    else:
+        seed(client, items={"a": "A"})
+    before = snapshot(client)
+    move, more = FENCED[script]
+    assert call(queue, move, "a", token, *more) == 0
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("place", ["ackbuf", "backup"])
+@pytest.mark.parametrize(
+    ("script", "ready", "attempts"), [("fail", ["a", "z"], 1), ("hand back", ["z", "a"], 0)]
+)
+def test_fail_goes_to_the_back_and_hand_back_to_the_front(
+    queue: Any, client: redis.Redis, place: str, script: str, ready: list[str], attempts: int
+) -> None:
+    seed(client, items=dict.fromkeys("abz", ""), queue=["z"], meta=OUT)
+    seed(client, **{place: ["b", "a"]})
+    assert call(queue, FENCED[script][0], "a", "tok") == 1
+    keys = snapshot(client)
+    assert (keys["queue"], keys[place]) == (ready, ["b"])
+    assert keys["meta"] == {"a": f"{attempts} 0 - "}
+    assert call(queue, FENCED[script][0], "a", "tok") == 0
+
+
+def test_fail_needs_no_token_and_no_meta(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, ackbuf=["a"])
+    assert call(queue, FAIL, "a", "") == 1
+    assert snapshot(client) == {"items": {"a": "A"}, "queue": ["a"]}
+
+
+def test_bury_keeps_the_item_with_time_and_reason(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, ackbuf=["a"], meta=OUT)
+    assert call(queue, BURY, "a", "tok", "why") == 1
+    assert snapshot(client) == {
+        "items": {"a": "A"},
+        "meta": {"a": "1 0 - "},
+        "dead": {"a": NOW},
+        "reasons": {"a": "why"},
+    }
+
+
+# -- stats, purge ----------------------------------------------------------------------------------
+
+
+def test_stats_tell_the_numbers_and_the_next_uid(queue: Any, client: redis.Redis) -> None:
+    seed(client, items=dict.fromkeys("abcdef", ""), queue=["b", "a"], ackbuf=["c"], backup=["d"])
+    seed(client, dead={"e": 1, "f": 2})
+    assert call(queue, STATS) == [NOW, 6, 2, 2, b"a"]
+
+
+def test_an_uid_without_an_item_does_not_hide_one_that_is_ready(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, items={"a": "A"}, queue=["a"], ackbuf=["ghost"])
+    assert not queue.empty()
+    assert queue.stats()[:4] == (1, 0, 0, 1)
+
+
+def test_purge_leaves_the_lock_only(queue: Any, client: redis.Redis) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), queue=["a"], ackbuf=["b"], backup=["c"], meta=OUT)
+    seed(client, dead={"e": 1}, reasons={"e": "r"}, backuplock="1")
+    seed(client, name="other", items={"a": "A"})
+    assert call(queue, PURGE) == 2
+    assert snapshot(client) == {"backuplock": "1"}
+    assert snapshot(client, "other") == {"items": {"a": "A"}}
+
+
+# -- numbered calls --------------------------------------------------------------------------------
+
+ARGS: dict[str, tuple[Script, tuple[Any, ...]]] = {
+    "put": (PUT, ("new", "N", "other", "O")),
+    "claim": (CLAIM, ("fresh", 60_000, 0, "", 0)),
+    "claim after a wait": (CLAIM, ("fresh", 60_000, 1, "b", NOW)),
+    "ack": (ACK, ("a", "tok")),
+    "ack from backup": (ACK, ("c", "")),
+    "ack of a dead one": (ACK, ("d", "")),
+    "fail": (FAIL, ("a", "tok")),
+    "hand back": (HAND_BACK, ("a", "tok")),
+    "bury": (BURY, ("a", "tok", "why")),
+    "purge": (PURGE, ()),
+}
+
+
+def seed_everything(client: redis.Redis) -> set[str]:
+    """An item in every place, a second copy, and ghosts; the uids."""
+    uids = {"a", "b", "c", "d", "e", "f"}
+    seed(client, items=dict.fromkeys(uids, "payload"), queue=["f", "c", "e", "ghost"])
+    seed(client, ackbuf=["b", "ghost", "a"], backup=["c"], dead={"d": 1}, reasons={"d": "r"})
+    seed(client, meta={**OUT, "c": "1 5 t ", "ghost": "1 5 t "})
+    return uids
+
+
+def each_call(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(name, ARGS)
+
+
+@each_call("move")
+def test_a_call_sent_again_gets_the_same_answer_and_changes_nothing(
+    queue: Any, client: redis.Redis, move: str
+) -> None:
+    seed_everything(client)
+    script, args = ARGS[move]
+    slot = queue._take_slot()
+    answer = call(queue, script, *args, slot=slot)
+    before = snapshot(client)
+    assert call(queue, script, *args, slot=slot) == answer
+    assert snapshot(client) == before
+
+
+@each_call("move")
+def test_an_earlier_call_that_arrives_late_is_refused(
+    queue: Any, client: redis.Redis, move: str
+) -> None:
+    script, args = ARGS[move]
+    slot = queue._take_slot()
+    late = copy.copy(slot)
+    slot.number += 1
+    call(queue, ACK, "nobody", "", slot=slot)
+    seed_everything(client)
+    before = snapshot(client)
+    with pytest.raises(redis.ResponseError, match="SUPERSEDED"):
+        call(queue, script, *args, slot=late)
+    assert snapshot(client) == before
+
+
+def test_a_claim_sent_again_after_its_item_was_settled_does_not_hand_it_out(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), queue=["b", "a"])
+    slot = queue._take_slot()
+    assert claim(queue, slot=slot)[1] == b"a"
+    call(queue, FAIL, "a", "new")
+    assert claim(queue, slot=slot) == [NOW, 0]
+    call(queue, ACK, "a", "")
+    assert claim(queue, slot=slot) == [NOW, 0]
+    assert snapshot(client)["queue"] == ["a", "b"], "b was taken by a call that was answered"
+
+
+def test_answers_are_kept_for_a_while_only(queue: Any, client: redis.Redis) -> None:
+    slot = queue._take_slot()
+    call(queue, PUT, "a", "A", slot=slot)
+    assert 0 < client.ttl(slot.key) <= 3600
+
+
+# -- a script that is stopped ----------------------------------------------------------------------
+
+
+def stopped(script: Script, k: int) -> Script:
+    """The script, raising an error instead of its inner command k."""
+    cut = copy.copy(script)
+    cut.text = (
+        f"local left = {k}\n"
+        "local function command(...)\n"
+        "  if left == 0 then error('stopped by the test') end\n"
+        "  left = left - 1\n"
+        "  return redis.call(...)\n"
+        "end\n"
+    ) + script.text.replace("redis.call(", "command(")
+    cut.sha = f"{k:040}"
+    return cut
+
+
+def failure(queue: Any, script: Script, *args: Any, **kw: Any) -> str | None:
+    """What the server said instead of an answer; None if the call was answered."""
+    try:
+        call(queue, script, *args, **kw)
+    except redis.ResponseError as error:
+        return str(error)
+    return None
+
+
+def check_nothing_lost(client: redis.Redis, uids: set[str]) -> None:
+    keys = snapshot(client)
+    for uid in uids & keys.get("items", {}).keys():
+        assert any(uid in keys.get(place, ()) for place in PLACES), f"{uid} has no place: {keys}"
+
+
+@each_call("move")
+def test_stopped_at_any_command_a_script_loses_nothing(
+    queue: Any, client: redis.Redis, move: str
+) -> None:
+    script, args = ARGS[move]
+    for k in range(1000):
+        client.flushall()
+        uids = seed_everything(client)
+        slot = queue._take_slot()
+        error = failure(queue, stopped(script, k), *args, slot=slot)
+        if error is None:
+            break
+        assert "stopped by the test" in error
+        check_nothing_lost(client, uids | {"new", "other"})
+        settled = {args[0]} if script is ACK else uids if script is PURGE else set()
+        keys = snapshot(client)
+        assert keys.get("items", {}).keys() >= uids - settled, f"lost at command {k}"
+        left = set(keys.get("items", ())) - keys.get("dead", {}).keys()
+        assert sorted(drain(queue, client)) == sorted(left), f"after a stop at command {k}"
+        check_places(client)
+    assert k > 1
+
+
+@each_call("move")
+def test_stopped_at_any_command_a_call_can_be_made_again(
+    queue: Any, client: redis.Redis, move: str
+) -> None:
+    script, args = ARGS[move]
+    for k in range(1000):
+        client.flushall()
+        uids = seed_everything(client)
+        slot = queue._take_slot()
+        if failure(queue, stopped(script, k), *args, slot=slot) is None:
+            break
+        call(queue, script, *args, slot=slot)
+        gone = {args[0]} if script is ACK else uids if script is PURGE else set()
+        more = {"new", "other"} if script is PUT else set()
+        keys = snapshot(client)
+        assert keys.get("items", {}).keys() == uids - gone | more
+        check_nothing_lost(client, uids | more)
+    assert k > 1
+
+
+@each_call("move")
+@pytest.mark.parametrize("command", ["hset", "lpush", "rpush", "lmove", "lrem", "lpop", "zadd"])
+def test_a_command_that_is_not_permitted_loses_nothing(
+    queue: Any, make: Make, client: redis.Redis, command: str, move: str
+) -> None:
+    uids = seed_everything(client)
+    client.execute_command(
+        "ACL", "SETUSER", "limited", "on", "nopass", "~*", "+@all", f"-{command}"
+    )
+    try:
+        script, args = ARGS[move]
+        limited = make(username="limited", password="any")
+        limited._at = NOW
+        error = failure(limited, script, *args)
+        check_nothing_lost(client, uids | {"new", "other"})
+        if error and script is not ACK:
+            assert "permission" in error
+            assert snapshot(client)["items"].keys() >= uids
+    finally:
+        client.execute_command("ACL", "DELUSER", "limited")
+    keys = snapshot(client)
+    left = set(keys.get("items", ())) - keys.get("dead", {}).keys()
+    assert sorted(drain(queue, client)) == sorted(left)
+
+
+@each_call("move")
+@pytest.mark.parametrize("broken", ["ackbuf", "backup", "backuplock", "meta", "dead", "reasons"])
+def test_a_key_of_the_wrong_type_loses_nothing(
+    queue: Any, client: redis.Redis, move: str, broken: str
+) -> None:
+    uids = seed_everything(client)
+    key = f"srq:test:{broken}"
+    lost = set(client.lrange(key, 0, -1)) if broken in ("ackbuf", "backup") else set()
+    kept = uids - {uid.decode() for uid in lost} - ({"d"} if broken == "dead" else set())
+    client.delete(key)
+    if broken in ("ackbuf", "backup"):
+        client.set(key, "a string")
+    else:
+        client.rpush(key, "a list")
+    script, args = ARGS[move]
+    assert "WRONGTYPE" in (failure(queue, script, *args) or "WRONGTYPE")
+    settled = {args[0]} if script is ACK else uids if script is PURGE else set()
+    keys = snapshot(client)
+    assert keys.get("items", {}).keys() >= kept - settled
+    check_nothing_lost(client, kept | {"new", "other"})
+
+
+@pytest.mark.parametrize("broken", ["items", "queue"])
+@pytest.mark.parametrize("move", ["put", "fail", "hand back"])
+def test_nothing_moves_while_items_or_queue_are_no_hash_or_list(
+    queue: Any, client: redis.Redis, move: str, broken: str
+) -> None:
+    seed(client, items={"a": "A"}, ackbuf=["a"], meta=OUT)
+    client.delete(f"srq:test:{broken}")
+    seed(client, **{broken: "a string"})
+    before = snapshot(client)
+    script, args = ARGS[move]
+    assert "WRONGTYPE" in (failure(queue, script, *args) or "")
+    after = snapshot(client)
+    assert after.pop("meta").keys() == before.pop("meta").keys()
+    assert after == before
+
+
+# -- a full server ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fill(client: redis.Redis) -> Iterator[Callable[[], None]]:
+    """Call it, and the server refuses whatever needs memory."""
+    before = client.config_get("maxmemory*")
+
+    def full() -> None:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", 1)
+
+    yield full
+    client.config_set("maxmemory", before["maxmemory"])
+    client.config_set("maxmemory-policy", before["maxmemory-policy"])
+
+
+def test_a_full_server_refuses_a_put_and_stores_nothing(
+    queue: Any, client: redis.Redis, fill: Callable[[], None]
+) -> None:
+    fill()
+    with pytest.raises(redis.ResponseError, match="command not allowed"):
+        queue.put("a")
+    with pytest.raises(redis.ResponseError, match="command not allowed"):
+        queue.put_many(["a", "b"])
+    assert snapshot(client) == {}
+
+
+def test_a_full_server_can_be_emptied(
+    queue: Any, client: redis.Redis, fill: Callable[[], None]
+) -> None:
+    uids = queue.put_many(str(n) for n in range(20))
+    orphans = [queue.get(-1).uid for _ in range(5)]
+    lapse(client)
+    fill()
+    failed = [queue.get(-1).uid for _ in range(5)]
+    assert [queue.fail(uid) for uid in failed] == [True] * 5
+    lapse(client)
+    assert orphans + failed == uids[:10]
+    assert drain(queue, client) == uids[10:] + failed + orphans
+    assert snapshot(client).keys() <= {"backuplock"}
+
+
+def test_stale_calls_and_purge_are_answered_on_a_full_server(
+    queue: Any, client: redis.Redis, fill: Callable[[], None]
+) -> None:
+    queue.put("a")
+    stale = queue.get(-1).uid
+    queue.fail(stale)
+    fill()
+    assert queue.fail(stale) is False
+    assert queue.ack(_uid("nobody's", "tok")) is False
+    assert queue.ack(stale) is False
+    assert queue.stats().total == 1
+    assert queue.purge() == 1
+
+
+def test_a_full_server_does_not_end_a_get_that_waits(
+    queue: Any, client: redis.Redis, fill: Callable[[], None]
+) -> None:
+    fill()
+    assert queue.get(0.05) == (None, None)
+
+
+def test_an_undecodable_item_is_put_aside_on_a_full_server(
+    make: Make, client: redis.Redis, fill: Callable[[], None]
+) -> None:
+    queue = make(decode_responses=True)
+    seed(client, items={"a": b"\xff", "b": b"good"}, queue=["b", "a"])
+    fill()
+    assert queue.get(-1) == ("b", "good")
+    assert snapshot(client)["dead"].keys() == {"a"}
