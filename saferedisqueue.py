@@ -1082,26 +1082,29 @@ class _Steps(Generic[T]):
     ) -> Any:
         if client is not None:
             if args or url is not None or kw:
-                given = ", ".join([*map(repr, args), *(["url"] if url is not None else []), *kw])
-                raise TypeError(f"client= has its settings already: {given} cannot be given too")
+                given = ["a positional argument"] * bool(args) + ["url"] * bool(url) + list(kw)
+                raise TypeError(
+                    f"client= has its settings already: {', '.join(given)} cannot be given too"
+                )
             if not isinstance(client, (self._flavour.Redis, self._flavour.RedisCluster)):
                 raise WrongClient(
-                    f"{type(self).__name__} needs a client of {self._flavour.__name__}, not "
-                    f"{type(client).__module__}.{type(client).__qualname__}"
+                    f"{type(self).__name__} needs a {self._flavour.__name__}.Redis or "
+                    f"RedisCluster, not a {type(client).__module__}.{type(client).__qualname__}"
                 )
             return client
         if url is None:
             return self._flavour.Redis(*args, **kw)
         if args:
-            warnings.warn("url= is given: positional arguments are ignored", stacklevel=4)
+            warnings.warn("url= is given: positional arguments are ignored", stacklevel=3)
         for key in ("host", "port", "unix_socket_path"):
             if key in kw:
                 raise TypeError(f"url= says where the server is: {key}= cannot be given too")
-        scheme = url.partition(":")[0].lower()
+        scheme, _, rest = url.partition(":")
+        url = f"{(scheme := scheme.lower())}:{rest}"
         if scheme == "embedded":
             self._server = _embedded(url)
             url = self._server.url
-        elif scheme not in ("redis", "rediss", "unix"):
+        elif scheme not in ("redis", "rediss", "unix") or not rest.startswith("//"):
             raise ValueError("url must begin with redis://, rediss://, unix:// or embedded:")
         try:
             return self._flavour.Redis.from_url(url, **kw)
@@ -1140,13 +1143,8 @@ class _Steps(Generic[T]):
         if self._is_cluster:
             self._settings = {}
 
-    def _take_connection(self, limit: float | None) -> Any:
-        """An idle connection or a new one, ``limit`` seconds being for each step of connecting."""
-        idle = self._idle.setdefault(limit, [])
-        try:
-            return idle.pop()
-        except IndexError:
-            pass
+    def _new_connection(self, limit: float | None) -> Any:
+        """One that is not open yet; limit: seconds for each step of opening it."""
         settings = dict(self._settings)
         if limit is not None:
             settings["socket_timeout"] = min(settings.get("socket_timeout") or limit, limit)
@@ -1154,6 +1152,12 @@ class _Steps(Generic[T]):
                 at_most = min(settings.get("socket_connect_timeout") or limit, limit)
                 settings["socket_connect_timeout"] = at_most
         return self._connection_class(**settings)
+
+    def _pop_idle(self, limit: float | None) -> Any | None:
+        try:
+            return self._idle.setdefault(limit, []).pop()
+        except IndexError:
+            return None
 
     def _take_idle(self) -> list[Any]:
         """All idle connections, no longer known here: their server may not be the right one now."""
@@ -1515,7 +1519,8 @@ class _Steps(Generic[T]):
         """How long a command that waits ``wait`` seconds may take in a get with this deadline."""
         if deadline is None:
             return {"timeout": wait + 5, "limit": 5}
-        return {"timeout": max(deadline + _GRACE - time.monotonic(), 0.01), "limit": _GRACE}
+        left = max(deadline + _GRACE - time.monotonic(), 0.01)
+        return {"timeout": min(wait + 5, left), "limit": _GRACE}
 
     async def _wait(
         self, verdict: int, left: float | None, deadline: float | None, seen: int
@@ -1573,9 +1578,12 @@ class _Steps(Generic[T]):
         try:
             return Item(fenced, self._load(payload), attempts, until / 1000 if until else None)
         except Exception as error:  # whatever a serializer raises must not end the consumer's loop
-            reason = f"undecodable: {type(error).__name__}: {error}"
-            log.error("queue %s: item %r is put to the dead letters: %s", self.name, fenced, reason)
-            await self._bury(fenced, reason)
+            reason = f"undecodable: {_describe(error)}"
+            log.error("queue %s: item %r becomes a dead letter: %s", self.name, fenced, reason)
+            try:
+                await self._bury(fenced, reason)
+            except self._outage as outage:
+                log.warning("queue %s: not yet, it will come back: %s", self.name, outage)
             return None
 
     # -- ack, fail and other ends of a delivery ---------------------------------------------------
@@ -1613,7 +1621,7 @@ class _Steps(Generic[T]):
             (_encode_uid(uid), _token(uid), _milliseconds(wait))
             for uid, wait in zip(uids, delays, strict=True)
         ]
-        args = (self._max_attempts or "", reason)
+        args = (self._max_attempts or "", _text(reason))
         return sum([await self._call(FAIL, *args, *chunk) for chunk in _chunks_of(failed)])
 
     async def _delay_of(self, uid: str) -> float:
@@ -1853,8 +1861,17 @@ def _decode_uid(uid: bytes) -> str:
     return uid.decode("utf-8", "surrogateescape")
 
 
-def _text(reason: str) -> bytes:
-    return str(reason).encode("utf-8", "replace")
+def _text(reason: object) -> str:
+    """As text that can be sent and logged, whatever is in it."""
+    return str(reason).encode("utf-8", "backslashreplace").decode()
+
+
+def _describe(error: BaseException) -> str:
+    """The error as text, whatever is in it."""
+    try:
+        return _text(f"{type(error).__name__}: {error}")
+    except Exception:  # its own __str__ may fail, and must not end a consumer's loop
+        return type(error).__name__
 
 
 def _attempts(about: bytes) -> int:
@@ -1899,7 +1916,7 @@ def _embedded(url: str) -> Any:
         ) from error
     parts = urlsplit(url)
     if parts.netloc or parts.query or parts.fragment or (parts.path and parts.path[0] != "/"):
-        raise ValueError(f"not of the form embedded: or embedded:///path: {url!r}")
+        raise ValueError("url is not of the form embedded: or embedded:///path")
     return EmbeddedServer(unquote(parts.path) or None)
 
 
@@ -2087,7 +2104,7 @@ class _ConsumeSteps(Generic[D]):
         if item is None or item._settled:
             return
         if isinstance(error, Exception):
-            await self._queue._fail(item.uid, reason=f"{type(error).__name__}: {error}")
+            await self._queue._fail(item.uid, reason=_describe(error))
         else:
             await self._queue._hand_back((item.uid,), uncounted=False)
 
@@ -2245,7 +2262,7 @@ class SafeRedisQueue(_Steps[T]):
     ) -> Any:
         if not self._settings:
             self._locate()
-        connection = self._take_connection(limit)
+        connection = self._pop_idle(limit) or self._open_connection(limit, timeout)
         replies = []
         try:
             for each in (command, then) if then else (command,):
@@ -2264,6 +2281,20 @@ class SafeRedisQueue(_Steps[T]):
             raise
         self._idle.setdefault(limit, []).append(connection)
         return replies if then else replies[0]
+
+    def _open_connection(self, limit: float | None, timeout: float | None) -> Any:
+        connection = self._new_connection(limit)
+        if limit is not None:
+            # Opening takes several round trips: together they must not take longer either.
+            at_most = limit if timeout is None else min(limit, timeout)
+            watchdog = threading.Timer(at_most, connection.disconnect)
+            watchdog.daemon = True
+            watchdog.start()
+            try:
+                connection.connect()
+            finally:
+                watchdog.cancel()
+        return connection
 
     def _locate(self) -> None:
         """In a cluster: the node that has this queue."""
@@ -2494,9 +2525,12 @@ class AsyncSafeRedisQueue(_Steps[T]):
     ) -> Any:
         if not self._settings:
             await self._locate()
-        connection = self._take_connection(limit)
+        connection = self._pop_idle(limit) or self._new_connection(limit)
         replies = []
         try:
+            if limit is not None and not connection.is_connected:
+                at_most = limit if timeout is None else min(limit, timeout)
+                await asyncio.wait_for(connection.connect(), at_most)
             for each in (command, then) if then else (command,):
                 await connection.send_command(*each)
                 replies.append(
@@ -2508,8 +2542,10 @@ class AsyncSafeRedisQueue(_Steps[T]):
         except ResponseError:
             self._idle.setdefault(limit, []).append(connection)
             raise
-        except BaseException:
+        except BaseException as error:
             await connection.disconnect(nowait=True)
+            if isinstance(error, asyncio.TimeoutError):
+                raise TimeoutError(f"not connected within {limit} s") from error
             raise
         self._idle.setdefault(limit, []).append(connection)
         return replies if then else replies[0]

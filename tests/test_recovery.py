@@ -146,12 +146,6 @@ def wake_with(queue: Any, client: redis.Redis) -> tuple[str, int]:
     return uid, seen
 
 
-def lapse_two_intervals(queue: Any, client: redis.Redis) -> None:
-    for _ in range(2):
-        lapse(client)
-        call(queue, CLAIM, "somebody", 60_000, 0, "", 0)
-
-
 def test_a_waiter_that_wakes_too_late_does_not_take_it_from_the_new_holder(
     queue: Any, client: redis.Redis
 ) -> None:

@@ -1,0 +1,342 @@
+"""Clusters, Sentinel, TLS and ACLs: the queue works where servers are more than one, or careful."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
+
+import servers
+from helpers import Asyncio, Face, eventually
+from saferedisqueue import NotDurable, SafeRedisQueue
+from topologies import Cluster, Watched, ask, go_on, hang, identity, info
+
+# What a caller meets in an outage, and sends again.
+OUTAGE = (redis.RedisError, redis.exceptions.RedisClusterException, NotDurable)
+
+
+def flavour(face: Face) -> Any:
+    return redis.asyncio if isinstance(face, Asyncio) else redis
+
+
+Closing = Callable[[Face, Any], Any]
+
+
+@pytest.fixture
+def closing() -> Iterator[Closing]:
+    """Takes clients of a face, to be closed before it is."""
+    with ExitStack() as stack:
+
+        def own(face: Face, client: Any) -> Any:
+            if isinstance(face, Asyncio):
+                stack.callback(lambda: face.loop.run_until_complete(client.aclose()))
+            else:
+                stack.callback(client.close)
+            return client
+
+        yield own
+
+
+def elsewhere(step: Callable[[], Any]) -> Future[Any]:
+    """The step's result, to come from another thread; nobody else may use its face meanwhile."""
+    result: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(step())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return result
+
+
+def insist(put: Callable[[], Any]) -> Any:
+    """Put, with the same uid again and again until it is answered: what a careful caller does."""
+
+    def answered() -> bool:
+        try:
+            put()
+        except OUTAGE:
+            return False
+        return True
+
+    eventually(answered)
+
+
+# -- cluster ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster that the tests leave as it was."""
+    with Cluster(servers.find()) as running:
+        yield running
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """A cluster of the test's own, to lose nodes."""
+    with Cluster(servers.find()) as running:
+        yield running
+
+
+Clustered = Callable[..., Any]
+
+
+@pytest.fixture
+def clustered(face: Face, closing: Closing) -> Clustered:
+    """Makes queues on a cluster."""
+
+    def queue(cluster: Cluster, name: str = "test", settings: Any = (), **kw: Any) -> Any:
+        known = {"host": "127.0.0.1", "port": cluster.nodes[0].port, "socket_timeout": 2}
+        client = closing(face, flavour(face).RedisCluster(**known, **dict(settings)))
+        return face.queue(client=client, name=name, **kw)
+
+    return queue
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("a", "srq:{a}:"), ("a{b}c", "srq:a{b}c:"), ("{a}", "srq:{a}:")]
+)
+def test_in_a_cluster_a_name_is_its_own_hash_tag_unless_it_has_one(
+    clustered: Clustered, cluster: Cluster, name: str, prefix: str
+) -> None:
+    queue = clustered(cluster, name)
+    uid = queue.put("x")
+    node = cluster.master_of(prefix)
+    with node.client(decode_responses=True) as client:
+        assert client.hkeys(f"{prefix}items") == [uid]
+        assert all(key.startswith(prefix) for key in client.keys("srq:*"))
+        assert {cluster.slot_of(key) for key in client.keys(f"{prefix}*")} == {
+            cluster.slot_of(prefix)
+        }
+    assert queue.purge() == 1
+
+
+@pytest.mark.parametrize(
+    "of_client", [{"protocol": 2, "decode_responses": True}, {"protocol": 3}], ids=["resp2", "resp3"]
+)
+def test_every_method_works_in_a_cluster(
+    clustered: Clustered, cluster: Cluster, of_client: dict[str, Any]
+) -> None:
+    queue = clustered(cluster, "every", of_client, max_attempts=2, maxsize=1000)
+    text = str if of_client.get("decode_responses") else str.encode
+    queue.purge()
+
+    first = queue.put("a")
+    more = queue.put_many(str(n) for n in range(600))
+    assert queue.put("again", uid=first) is None
+    assert [each.uid for each in queue.peek(2)] == [first, more[0]]
+    assert queue.get() == (first, text("a"))
+    assert queue.touch(first, 60) is True
+    assert queue.ack(first) is True
+    got = queue.get_many(600)
+    assert [item.uid for item in got] == more
+    assert queue.fail(got[0].uid) is True
+    assert queue.fail(queue.get_nowait().uid, reason="twice") is True
+    assert [(dead.uid, dead.reason) for dead in queue.dead()] == [(more[0], "twice")]
+    assert queue.revive() == 1
+    assert queue.bury(queue.get().uid, "why") is True
+    assert queue.purge_dead() == 1
+    assert queue.fail_many([got[1].uid]) == 1
+    assert queue.ack_many(item.uid for item in got[2:]) == 598
+    assert (queue.qsize(), queue.empty(), queue.exists(more[1])) == (1, False, True)
+    assert queue.remove(more[1]) is True
+    assert queue.join(-1) is True
+
+    queue.pause()
+    urgent, late = queue.put("urgent", priority=9), queue.put("late", delay=3600)
+    assert queue.get(-1) == (None, None)
+    queue.resume()
+    assert queue.get(30).uid == urgent
+    stats = queue.stats()
+    assert (stats.ready, stats.in_flight, stats.delayed, stats.total) == (0, 1, 1, 2)
+    assert queue.remove(late) is True
+    queue.ack(urgent)
+
+    with queue.processing(30) if queue.put("b") else None as item:
+        assert item.payload == text("b")
+    queue.put_many("cde")
+    with queue.consume(prefetch=2, timeout=-1) as items:
+        assert [item.payload for item in items] == [text(each) for each in "cde"]
+    assert queue.stats() == (0, 0, 0, 0, 0, False, None)
+    assert queue.get(0.05) == (None, None)
+    assert queue.purge() == 0
+
+
+def test_in_a_cluster_forward_needs_a_common_hash_tag(
+    clustered: Clustered, cluster: Cluster
+) -> None:
+    source, target = clustered(cluster, "a{tag}"), clustered(cluster, "b{tag}")
+    source.put("a")
+    uid, _ = source.get()
+    with pytest.raises(ValueError, match="hash tag"):
+        source.forward(uid, "b{other}", "b")
+    with pytest.raises(ValueError, match="hash tag"):
+        source.forward(uid, "b", "b")
+    assert source.stats().in_flight == source.stats().total == 1
+    new = source.forward(uid, "b{tag}", "b")
+    assert target.get(-1) == (new, b"b")
+    assert target.ack(new) is True
+    assert source.stats().total == 0
+
+
+def test_in_a_cluster_forward_finds_a_name_that_is_its_own_tag(
+    clustered: Clustered, cluster: Cluster
+) -> None:
+    source, target = clustered(cluster, "{tag}:high"), clustered(cluster, "tag")
+    for queue, to in ((source, "tag"), (target, "{tag}:high")):
+        queue.put("a")
+        new = queue.forward(queue.get(-1).uid, to, "b")
+        assert [target, source][queue is target].get(-1) == (new, b"b")
+        assert queue.stats().total == 0
+        source.purge(), target.purge()
+
+
+def test_nothing_confirmed_is_lost_when_a_master_is_killed(
+    clustered: Clustered, own_cluster: Cluster
+) -> None:
+    master = own_cluster.master_of("{test}")
+    replica = own_cluster.replica_of(master)
+    handled: list[bytes] = []
+    done = threading.Event()
+
+    def consume() -> None:
+        known = {"host": "127.0.0.1", "port": master.port, "socket_timeout": 2}
+        with redis.RedisCluster(**known) as client, SafeRedisQueue(client=client, name="test") as q:
+            while not (done.is_set() and q.stats().total == 0):
+                for item in q.consume(prefetch=5, lease=3, timeout=0.5):
+                    handled.append(item.payload)
+
+    consumer = elsewhere(consume)
+    # Until the kill a put must have reached the replica; after it there is none.
+    careful, plain = clustered(own_cluster, durable=1, durable_timeout=2), clustered(own_cluster)
+    confirmed = set()
+    number = 0
+    try:
+        while number < 300:
+            if number == 150:
+                eventually(lambda: len(handled) > 50)
+                master.kill()
+            careful.put(f"{number}", uid=f"{number}")
+            confirmed.add(b"%d" % number)
+            number += 1
+    except OUTAGE:
+        pass
+    assert 150 <= number < 300
+    for later in range(number, number + 50):
+        insist(lambda each=later: plain.put(f"{each}", uid=f"{each}"))
+        confirmed.add(b"%d" % later)
+    done.set()
+    assert consumer.exception(60) is None
+    assert confirmed <= set(handled)
+    assert info(replica, "replication")["role"] == "master"
+    # It had never seen the scripts.
+    assert info(replica, "commandstats")["cmdstat_eval"]["calls"] > 0
+
+
+def test_a_master_that_hangs_is_left_for_the_promoted_replica(
+    clustered: Clustered, own_cluster: Cluster
+) -> None:
+    queue = clustered(own_cluster)
+    master = own_cluster.master_of("{test}")
+    replica = own_cluster.replica_of(master)
+    queue.put("a", uid="a")
+    with master.client() as client:
+        assert client.wait(1, 60_000) == 1
+    hang(master)
+    insist(lambda: queue.put("b", uid="b"))
+    assert info(replica, "replication")["role"] == "master"
+    assert [queue.get(-1).uid for _ in "ab"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("call", ["put", "get", "ack"])
+def test_a_queue_whose_slot_moves_goes_on(
+    clustered: Clustered, cluster: Cluster, call: str
+) -> None:
+    queue = clustered(cluster, "moving")
+    queue.purge()
+    held = queue.put("held")
+    assert queue.get().uid == held
+    if call == "get":
+        ready = queue.put("ready")
+    source = cluster.master_of("{moving}")
+    target = cluster.other_master(source)
+    slot = cluster.slot_of("{moving}")
+    ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", identity(source))
+    ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", identity(target))
+
+    calls = {
+        "put": lambda: queue.put("new", uid="new") == "new",
+        "get": lambda: queue.get(60).uid == ready,
+        "ack": lambda: queue.ack(held),
+    }
+    refused = refusals(source)
+    reply = elsewhere(calls[call])
+    eventually(lambda: refusals(source) > refused)
+    assert not reply.done()
+
+    keys = ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100)
+    ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+    for node in (target, source):
+        ask(node, "CLUSTER", "SETSLOT", slot, "NODE", identity(target))
+    assert reply.result(60) is True
+    with target.client() as client:
+        assert client.exists("srq:{moving}:items") == (call != "ack")
+    eventually(lambda: cluster.master_of("{moving}") is target)
+
+
+def refusals(node: servers.Server) -> int:
+    """How often a command met a slot that moves."""
+    stats = info(node, "errorstats")
+    return sum(stats.get(f"errorstat_{error}", {"count": 0})["count"] for error in ("ASK", "TRYAGAIN"))
+
+
+# -- Sentinel --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    with Watched(servers.find(), tmp_path) as running:
+        yield running
+
+
+def test_a_queue_given_by_sentinel_outlasts_a_failover(
+    face: Face, closing: Closing, watched: Watched
+) -> None:
+    def queue(of: Face, name: str, **kw: Any) -> Any:
+        seconds = {"socket_timeout": 2}
+        module = flavour(of).sentinel
+        sentinel = module.Sentinel(watched.addresses, sentinel_kwargs=seconds, **seconds)
+        for each in sentinel.sentinels:
+            closing(of, each)
+        return of.queue(client=closing(of, sentinel.master_for(watched.name)), name=name, **kw)
+
+    kept = queue(face, "kept", durable=1)
+    uids = [kept.put(f"{n}") for n in range(10)]
+    held, _ = kept.get()
+    uids.append(kept.put("10"))  # with it the replica has the get too
+    with type(face)() as other:
+        waiting_queue = queue(other, "waited")
+        waiting = elsewhere(lambda: waiting_queue.get(60))
+        eventually(lambda: info(watched.primary, "clients")["blocked_clients"])
+        watched.primary.kill()
+        insist(lambda: queue(face, "waited").put("x", uid="x"))
+        assert waiting.result(60) == ("x", b"x")
+    assert info(watched.replica, "replication")["role"] == "master"
+
+    plain = queue(face, "kept")
+    assert plain.ack(held) is True
+    assert [plain.get(-1).uid for _ in uids[1:]] == uids[1:]
+    assert plain.get(-1) == (None, None)
