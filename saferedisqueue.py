@@ -61,12 +61,14 @@ import queue
 import random
 import re
 import secrets
+import sys
 import threading
 import time
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import update_wrapper, wraps
 from types import FunctionType
@@ -78,6 +80,7 @@ from typing import (
     Generic,
     Literal,
     NamedTuple,
+    NoReturn,
     ParamSpec,
     Protocol,
     TypeAlias,
@@ -109,6 +112,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 if TYPE_CHECKING:
+    import argparse
     from types import TracebackType
 
     from typing_extensions import Self
@@ -837,7 +841,10 @@ REVIVE = Script(
     f"""
 -- The dead items of ARGV[rest], or the 100 that died first if none are named, are ready again as if
 -- never delivered. Returns how many there were and how many of them were revived.
-if said then return {{tonumber(string.match(said, '^%d+')), tonumber(string.match(said, '%d+$'))}} end
+if said then
+  local count, revived = string.match(said, '^(%d+) (%d+)$')
+  return {{tonumber(count), tonumber(revived)}}
+end
 {_READY}{_AT_MAXMEMORY}
 local revived, uids = 0, {{unpack(ARGV, rest)}}
 if #uids == 0 then uids = redis.call('ZRANGE', dead, 0, 99) end
@@ -1443,7 +1450,7 @@ class _Steps(Generic[T]):
     ) -> list[Item[T]]:
         """Take up to ``count`` items, waiting only for the first; a list, empty if there is none.
 
-        They are always leased: for ``lease`` seconds, else the queue's, else 60. The rest as in get.
+        They are always leased: for ``lease`` seconds, else the queue's, else 60. Else as get.
         """
         _check_count("count", count, least=1)
         lease = lease or self._lease or 60
@@ -2227,16 +2234,16 @@ class SafeRedisQueue(_Steps[T]):
     name: of the queue, 1 to 200 characters; it stands in all keys, as ``srq:<name>:...``.
     url: ``redis://``, ``rediss://``, ``unix://`` or ``embedded:``; positional arguments are then
         ignored, with a warning. Without one all arguments not named here go to `redis.Redis`.
-    client: a `redis.Redis` or `redis.RedisCluster` of the caller's instead, which close leaves open.
-        The queue takes its settings from it, and opens connections of its own.
-    autoclean_interval: seconds; what was got without a lease and neither acked nor failed comes back
-        after one to two of them. None: never.
+    client: a `redis.Redis` or `redis.RedisCluster` of the caller's instead, which stays open. The
+        queue takes its settings from it, and opens connections of its own.
+    autoclean_interval: seconds; what was got without a lease and neither acked nor failed comes
+        back after one to two of them. None: never.
     serializer: what has ``dumps`` and ``loads``: json, pickle, a class, an object. Without one an
         item is bytes or str, and get returns bytes (str with ``decode_responses=True``).
     lease: seconds; of every get that names none. None: as in 3.0.0, by autoclean_interval.
     max_attempts: deliveries, crashed ones included, after which an item becomes a dead letter.
-    retry_delay: seconds that a failed item is delayed, or a function of the attempts so far, such as
-        `exponential_backoff`.
+    retry_delay: seconds that a failed item is delayed, or a function of the attempts so far, such
+        as `exponential_backoff`.
     maxsize: items, in whatever state, from which on put raises QueueFull.
     max_payload: bytes, over which put raises PayloadTooLarge.
     durable: a number of replicas that must have an item before put returns; or ``"fsync"``: the
@@ -2661,3 +2668,382 @@ class AsyncSafeRedisQueue(_Steps[T]):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+
+# ---- The command line --------------------------------------------------------------------------
+
+# The docstrings of the five commands are their --help.
+
+
+def _producer(args: argparse.Namespace) -> None:
+    """Put the lines of standard input into the queue, each as soon as it is there.
+
+    An item is what stands before the newline, byte for byte: an empty line is an empty item, and
+    the last line needs no newline.
+
+    examples:
+      echo Hello World | %(prog)s
+      %(prog)s --name mails < mails.txt
+      find . -type f -print0 | %(prog)s --null --name files
+    """
+    count = 0
+    with _open_queue(args) as queue, _progress() as advance:
+        try:
+            for lines in _read_lines(args.separator):
+                for chunk in _chunks(lines):
+                    count += len(queue.put_many(chunk))
+                    advance(len(chunk))
+        except (Exception, KeyboardInterrupt) as error:
+            kind = SafeRedisQueueError if isinstance(error, Exception) else KeyboardInterrupt
+            why = str(error) or "interrupted"
+            raise kind(f"{why}; the first {count} items were put, perhaps some more") from error
+
+
+def _read_lines(separator: bytes) -> Iterator[list[bytes]]:
+    """Standard input in whole lines: those that are there already, then what comes next."""
+    begun: list[bytes] = []  # pieces of a line, to be joined only once
+    while block := os.read(sys.stdin.fileno(), 65536):
+        piece, *lines = block.split(separator)
+        begun.append(piece)
+        if lines:
+            yield [b"".join(begun), *lines[:-1]]
+            begun = lines[-1:]
+    if any(begun):
+        yield [b"".join(begun)]
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], object]]:
+    """Shows what it is told on standard error, if that is a terminal and tqdm is installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda count: None
+    else:
+        with tqdm(unit=" items", disable=None) as bar:
+            yield bar.update
+
+
+def _consumer(args: argparse.Namespace) -> None:
+    """Print the items of the queue as "uid payload", and ack each when it is printed.
+
+    An item that could not be printed comes back: at once if the pipe broke, after one to two
+    minutes if the consumer was killed. SIGINT and SIGTERM finish the item in hand, a second one
+    gives it back at once. A consumer that has reached its server once outlasts its restarts.
+
+    exit status: 0, also after a signal; 130 after a second one; 141 if the pipe broke; else 1 or 2
+
+    examples:
+      %(prog)s
+      %(prog)s --count 1 --timeout 10
+      %(prog)s --drain --no-uid > items.txt
+      %(prog)s --drain --no-uid --null --name files | xargs -0 ls -l
+    """
+    from functools import partial
+    from itertools import islice
+
+    if (args.count or 0) < 0 or not args.timeout >= 0:
+        raise ValueError("--count and --timeout must not be negative")
+    with _open_queue(args) as queue:
+        signals = _Signals()
+        for item in islice(_take(queue, args, signals), args.count):
+            uid = b"" if args.no_uid else _encode_uid(item.uid) + b" "
+            try:
+                signals.write(uid + item.payload + args.separator)
+            except (OSError, KeyboardInterrupt):
+                _run(queue._hand_back((item.uid,)))
+                raise
+            _outlast(partial(queue.ack, item.uid), signals, enough=2)
+        if signals.seen > 1:
+            raise KeyboardInterrupt
+
+
+def _take(
+    queue: SafeRedisQueue[bytes], args: argparse.Namespace, signals: _Signals
+) -> Iterator[Item[bytes]]:
+    """Items of the queue, until a signal, or until none came or can come for long enough."""
+    wait = -1.0  # first without waiting: there may be nothing to wait for
+    deadline = time.monotonic() + args.timeout
+
+    def look() -> tuple[Item[bytes] | NoItem, bool]:
+        item = queue.get(wait)
+        if item.uid is not None or args.drain != "all":
+            return item, args.drain == "ready"
+        stats = queue.stats()
+        return item, stats.total == stats.dead
+
+    while not signals.seen:
+        item, drained = _outlast(look, signals, 1, deadline) or (_NO_ITEM, True)
+        if item.uid is not None:
+            yield item
+            wait, deadline = -1.0, time.monotonic() + args.timeout
+        elif drained or (left := deadline - time.monotonic()) <= 0:
+            break
+        else:
+            wait = min(left, 1.0)  # then look at the signals: they must not interrupt a get
+
+
+def _outlast(
+    step: Callable[[], R], signals: _Signals, enough: int, deadline: float = float("inf")
+) -> R | None:
+    """What the step returns once the server is there; None after enough signals."""
+    told = False
+    while True:
+        try:
+            return step()
+        except AuthenticationError:
+            raise
+        except _OUTAGE as error:
+            if time.monotonic() >= deadline:
+                raise
+            if signals.seen >= enough:
+                return None
+            if not told:
+                _tell(f"waiting for the server: {error}")
+            told = True
+            time.sleep(0.2)
+
+
+class _Signals:
+    """Counts SIGINT and SIGTERM. The second one interrupts a write, and nothing else.
+
+    Interrupted anywhere in get, an item could be left out with nobody.
+    """
+
+    def __init__(self) -> None:
+        from signal import SIGINT, SIGTERM, signal
+
+        self.seen = 0
+        self._writing = False
+        for number in (SIGINT, SIGTERM):
+            signal(number, self._handle)
+
+    def _handle(self, *_: object) -> None:
+        self.seen += 1
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self.seen > 1 and self._writing:
+            self._writing = False
+            raise KeyboardInterrupt
+
+    def write(self, data: bytes) -> None:
+        """Write to standard output, past its buffer, in which nothing may be left behind."""
+        rest = memoryview(data)
+        try:
+            self._writing = True
+            self._interrupt()  # by a signal that came before
+            while rest:
+                rest = rest[os.write(sys.stdout.fileno(), rest) :]
+        finally:
+            self._writing = False
+
+
+def _stats(args: argparse.Namespace) -> None:
+    """Tell how many items are where, and how old the next one is.
+
+    examples:
+      %(prog)s --name mails
+      %(prog)s --json | jq .ready
+    """
+    import json
+
+    with _open_queue(args) as queue:
+        facts = {"queue": queue.name, **queue.stats()._asdict()}
+    if args.json:
+        print(json.dumps(facts))
+        return
+    if facts["oldest"] is not None:
+        facts["oldest"] = _duration(facts["oldest"])
+    for what, value in facts.items():
+        print(f"{what.replace('_', ' '):10} {'-' if value is None else value}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, s = divmod(int(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    return f"{days} d {h} h" if days else f"{h} h {m} min" if hours else f"{m} min {s} s"
+
+
+def _purge(args: argparse.Namespace) -> None:
+    """Drop all items of the queue, also those that consumers have in hand.
+
+    examples:
+      %(prog)s --name mails
+      %(prog)s --name mails --yes
+    """
+    with _open_queue(args) as queue:
+        if sys.stdin.isatty() and not args.yes:
+            question = f"drop all {queue.stats().total} items of {queue!r}? [y/N] "
+            print(question, end="", file=sys.stderr, flush=True)
+            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+                raise SafeRedisQueueError("nothing was dropped")
+        print(f"{queue.purge()} items dropped")
+
+
+def _demo(args: argparse.Namespace) -> None:
+    """Show put, get, ack, fail and redelivery, on a queue that is gone afterwards.
+
+    Without a URL it uses the embedded server.
+
+    examples:
+      %(prog)s
+      %(prog)s --url redis://localhost:6379
+    """
+    args.name = f"demo-{secrets.token_hex(4)}"
+    args.url = _url(args) or "embedded:"
+    with _open_queue(args, autoclean_interval=0.5) as queue:
+
+        def show(step: str, meaning: str) -> None:
+            stats = queue.stats()
+            where = f"{stats.ready} ready, {stats.in_flight} in flight"
+            print(f"{step:23} {where:21} {meaning}", flush=True)
+
+        def get(meaning: str) -> str:
+            item = queue.get(timeout=30)
+            if item.uid is None:
+                raise SafeRedisQueueError("no item came in time")
+            show(f"get {item.payload.decode()}, delivery {item.attempts}", meaning)
+            return item.uid
+
+        try:
+            queue.put_many([b"Hello", b"World"])
+            show("put Hello, put World", "two items wait: first in, first out")
+            uid = get("a consumer works on it, the server still has it")
+            queue.ack(uid)
+            show("ack", "the work is done: only now the item is gone")
+            uid = get("the next one")
+            queue.fail(uid)
+            show("fail", "it did not work out: to the back of the queue")
+            get("another try, but its consumer dies: no ack, no fail")
+            uid = get("back by itself: here in a second, else in minutes")
+            queue.ack(uid)
+            show("ack", "no item was lost")
+        finally:
+            queue.purge()
+            queue._redis.delete(queue.BACKUP_LOCK, *(slot.key for slot in queue._slots))
+
+
+def _url(args: argparse.Namespace) -> str | None:
+    if args.url is not None:
+        return cast(str, args.url)
+    return os.environ.get("SAFEREDISQUEUE_URL") or os.environ.get("REDIS_URL") or None
+
+
+def _open_queue(args: argparse.Namespace, autoclean_interval: float = 60) -> SafeRedisQueue[bytes]:
+    """The queue asked for, its server found to be there; with payloads as they are stored."""
+    url = _url(args)
+    settings: dict[str, Any] = {"autoclean_interval": autoclean_interval}
+    queue: SafeRedisQueue[bytes] = SafeRedisQueue(url=url, name=args.name, **settings)
+    queue._decode = False  # whatever the URL says
+    if queue._server is not None:
+        _tell(f"embedded server, its data is in {queue._server.directory}")
+    try:
+        _run(queue._do("PING", timeout=5, limit=5))  # once: a wrong URL is told at once
+    except ResponseError:
+        pass  # not allowed perhaps, but there is a server
+    except ConnectionError as error:
+        if url is not None or type(error) is not ConnectionError:
+            raise
+        raise SafeRedisQueueError(
+            "no server answers on localhost:6379: start a server there, name one with --url, or "
+            'have one of your own with --embedded (pip install "saferedisqueue[server]")'
+        ) from error
+    return queue
+
+
+def _tell(text: str) -> None:
+    print("saferedisqueue:", " ".join(text.split()), file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+    import inspect
+    import re
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            message = re.sub("://.*@", "://***@", message)  # it may quote a URL out of place
+            _tell(f"error: {message} (see {self.prog} --help)")
+            raise SystemExit(2)
+
+    def command(run: Callable[[argparse.Namespace], None]) -> Parser:
+        does, _, more = inspect.cleandoc(run.__doc__ or "").partition("\n\n")
+        name, layout = run.__name__[1:], argparse.RawDescriptionHelpFormatter
+        added: Parser = commands.add_parser(
+            name, parents=[shared], formatter_class=layout, help=does, description=does, epilog=more
+        )
+        added.set_defaults(run=run)
+        return added
+
+    # Without defaults: they would overrule what stands before the command.
+    shared = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    add = shared.add_argument
+    add(
+        "-u",
+        "--url",
+        help="redis://, rediss://, unix:// or embedded: - default: SAFEREDISQUEUE_URL or REDIS_URL "
+        "of the environment, else redis://localhost:6379; others can see a password that is given "
+        "here (with ps), but not one in the environment",
+    )
+    embedded = "--url embedded: - a server of your own, started when needed; its data stay"
+    add("--embedded", dest="url", action="store_const", const="embedded:", help=embedded)
+    add("-n", "--name", help="of the queue (default: test)")
+
+    parser = Parser(
+        prog=f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else "saferedisqueue",
+        parents=[shared],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="A reliable queue on Redis or Valkey: no item is lost, whatever dies.",
+        epilog="examples, on a server of your own:\n"
+        "  seq 3 | %(prog)s producer --embedded\n  %(prog)s consumer --embedded --drain",
+    )
+    parser.add_argument("--version", action="version", version=f"saferedisqueue {__version__}")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="command")
+
+    producer, consumer = command(_producer), command(_consumer)
+    for each in (producer, consumer):
+        add, null = each.add_argument, "a NUL byte ends an item, which may contain newlines then"
+        add("-0", "--null", dest="separator", action="store_const", const=b"\0", help=null)
+        each.set_defaults(separator=b"\n")
+    add = consumer.add_argument
+    add("--no-uid", action="store_true", help="print the payload alone")
+    add("-c", "--count", type=int, metavar="N", help="stop after N items")
+    timeout = "stop when no item came for S seconds (default: wait for ever)"
+    add("-t", "--timeout", type=float, metavar="S", default=float("inf"), help=timeout)
+    drain = "stop when no item is left, nor out with others; ready: when there is none to get"
+    add("--drain", nargs="?", const="all", choices=("all", "ready"), help=drain)
+    command(_stats).add_argument("--json", action="store_true", help="as one JSON object")
+    command(_purge).add_argument("--yes", action="store_true", help="do not ask")
+    command(_demo)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; its exit status."""
+    from argparse import Namespace
+
+    args = _parser().parse_args(argv, Namespace(url=None, name="test"))
+    logging.basicConfig(level=logging.ERROR, format="saferedisqueue: %(message)s")
+    try:
+        if None in (sys.stdin, sys.stdout, sys.stderr):
+            # What is opened next, the connection to the server, would be taken for it.
+            raise SafeRedisQueueError("standard input, output and error must be open")
+        args.run(args)
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:  # a line for people, never a traceback
+        if isinstance(error, OSError):  # of standard output: to be met once, not at exit again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        text = str(error) or (repr(error) if isinstance(error, Exception) else "")
+        if text and not isinstance(error, BrokenPipeError):
+            _tell(f"error: {text}")
+        kinds = {KeyboardInterrupt: 130, BrokenPipeError: 141, ValueError: 2, TypeError: 2}
+        return next((kinds[kind] for kind in kinds if isinstance(error, kind)), 1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

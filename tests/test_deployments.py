@@ -125,7 +125,9 @@ def test_in_a_cluster_a_name_is_its_own_hash_tag_unless_it_has_one(
 
 
 @pytest.mark.parametrize(
-    "of_client", [{"protocol": 2, "decode_responses": True}, {"protocol": 3}], ids=["resp2", "resp3"]
+    "of_client",
+    [{"protocol": 2, "decode_responses": True}, {"protocol": 3}],
+    ids=["resp2", "resp3"],
 )
 def test_every_method_works_in_a_cluster(
     clustered: Clustered, cluster: Cluster, of_client: dict[str, Any]
@@ -300,7 +302,9 @@ def test_a_queue_whose_slot_moves_goes_on(
 def refusals(node: servers.Server) -> int:
     """How often a command met a slot that moves."""
     stats = info(node, "errorstats")
-    return sum(stats.get(f"errorstat_{error}", {"count": 0})["count"] for error in ("ASK", "TRYAGAIN"))
+    return sum(
+        stats.get(f"errorstat_{error}", {"count": 0})["count"] for error in ("ASK", "TRYAGAIN")
+    )
 
 
 # -- Sentinel --------------------------------------------------------------------------------------
