@@ -852,7 +852,8 @@ for _, uid in ipairs(uids) do
   if redis.call('ZSCORE', dead, uid) then
     local about = redis.call('HGET', meta, uid)
     if redis.call('HEXISTS', items, uid) == 1 then
-      if about then redis.call('HSET', meta, uid, '0 0 - ' .. score_of(about)) end
+      -- With meta in any case: stopped before ZREM, the copy in queue will be found to be one.
+      redis.call('HSET', meta, uid, '0 0 - ' .. score_of(about))
       make_ready(uid, about)
       revived = revived + 1
     end
@@ -920,13 +921,24 @@ STATS = Script(
     """
 -- Returns now, the numbers of items, of those in flight, delayed and dead, whether the queue is
 -- paused, and the uid that is next.
+-- A list may hold uids without an item, which must not count: unless it is a long one, look.
+local out, seen = redis.call('ZCARD', leases), {}
+for _, list in ipairs({ackbuf, backup}) do
+  if redis.call('LLEN', list) > 1000 then
+    out = out + redis.call('LLEN', list)
+  else
+    for _, uid in ipairs(redis.call('LRANGE', list, 0, -1)) do
+      if not seen[uid] then out = out + redis.call('HEXISTS', items, uid) end
+      seen[uid] = true
+    end
+  end
+end
 local next_uid = redis.call('LINDEX', queue, -1)
 local first = redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES')
 if first[1] and (tonumber(first[2]) < 0 or not next_uid) then next_uid = first[1] end
 return {
-  clock(), redis.call('HLEN', items),
-  redis.call('LLEN', ackbuf) + redis.call('LLEN', backup) + redis.call('ZCARD', leases),
-  redis.call('ZCARD', delayed), redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
+  clock(), redis.call('HLEN', items), out, redis.call('ZCARD', delayed),
+  redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
 }
 """,
 )

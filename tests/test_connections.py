@@ -28,7 +28,8 @@ from helpers import Failing, call, check_places, drain, eventually, seed, snapsh
 from saferedisqueue import STATS, SafeRedisQueue, WrongClient
 from servers import Server, free_port
 
-REDIS_8 = int(redis.__version__.partition(".")[0]) >= 8
+# redis-py 5 does not close a unix socket that it could not connect.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
 @contextmanager
@@ -142,7 +143,7 @@ def test_every_other_name_is_taken_and_is_a_queue_of_its_own(
     assert queue.get(-1).uid == uid
 
 
-def test_the_name_is_0_by_default_and_a_number_is_text(make: Make) -> None:
+def test_the_name_is_0_by_default_and_a_number_is_text() -> None:
     assert SafeRedisQueue().name == "0"
     assert SafeRedisQueue(name=7).name == "7"  # type: ignore[call-overload]
 
@@ -197,16 +198,13 @@ def test_what_get_returns_can_be_copied_and_sent_to_another_process(make: Make) 
 
 
 def test_the_caller_s_client_is_used_and_left_open(server: Server, client: redis.Redis) -> None:
-    mine = redis.Redis(connection_pool=redis.ConnectionPool.from_url(server.url))
-    kept = mine.connection_pool.get_connection(*([] if REDIS_8 else ["_"]))
-    with SafeRedisQueue(client=mine, name="test") as queue:
-        assert queue._redis is mine
-        queue.put("a")
-        assert queue.get() == (snapshot(client)["ackbuf"][0], b"a")
-    kept.send_command("PING")
-    assert kept.read_response() == b"PONG"
-    mine.connection_pool.release(kept)
-    mine.close()
+    with server.client() as mine:
+        connection = mine.client_id()
+        with SafeRedisQueue(client=mine, name="test") as queue:
+            assert queue._redis is mine
+            queue.put("a")
+            assert queue.get() == (snapshot(client)["ackbuf"][0], b"a")
+        assert mine.client_id() == connection
 
 
 def test_a_queue_closes_its_connections_and_can_be_used_again(
@@ -368,9 +366,7 @@ def test_a_wrong_password_is_told_at_once_and_not_shown(
 # -- threads, forks --------------------------------------------------------------------------------
 
 
-def test_sixteen_threads_put_and_get_and_each_item_is_got_once(
-    make: Make, client: redis.Redis
-) -> None:
+def test_sixteen_threads_put_and_get_and_each_item_is_got_once(make: Make) -> None:
     queue = make()
     start = threading.Barrier(16)
 

@@ -33,9 +33,7 @@ def wait_for_blocked(client: redis.Redis, consumers: int = 1) -> None:
 # -- orphans ---------------------------------------------------------------------------------------
 
 
-def test_orphans_come_back_while_every_consumer_is_blocked_in_get(
-    make: Make, client: redis.Redis
-) -> None:
+def test_orphans_come_back_while_every_consumer_is_blocked_in_get(make: Make) -> None:
     orphans = make(autoclean_interval=0.1)
     uid = orphans.put("a")
     orphans.get()
@@ -68,7 +66,7 @@ def test_orphans_stay_out_when_autoclean_is_off(make: Make, client: redis.Redis)
     assert "backuplock" not in snapshot(client)
 
 
-def test_a_wait_without_autoclean_finds_what_is_put(make: Make, client: redis.Redis) -> None:
+def test_a_wait_without_autoclean_finds_what_is_put(make: Make) -> None:
     queue, producer = make(autoclean_interval=None), make()
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(queue.get, 60)
@@ -96,12 +94,12 @@ def test_a_thousand_orphans_come_back_each_once(queue: Any, client: redis.Redis)
 
 
 def test_a_cleaner_that_dies_half_way_is_followed_by_the_next(
-    queue: Any, old: Release3, client: redis.Redis
+    queue: Any, client: redis.Redis
 ) -> None:
     uids = [f"{n:03}" for n in range(150)]
     seed(client, items=dict.fromkeys(uids, "x"), backup=uids[::-1])
     # Killed after its call: nothing but the keys is left of it.
-    assert call(queue, CLAIM, "dead", 60_000, 0, "", 0)[1] == b"000"
+    assert call(queue, CLAIM, "dead", 60_000, "", 1, "", 0, "", 0)[3] == b"000"
     check_places(client)
     assert sorted(drain(queue, client)) == uids
 
@@ -140,7 +138,7 @@ def test_a_queue_drained_by_two_generations_of_orphans_leaves_nothing(
 
 def wake_with(queue: Any, client: redis.Redis) -> tuple[str, int]:
     """BLMOVE takes an item for a consumer that is stopped then: the uid, its latest answer."""
-    seen = call(queue, CLAIM, "stopped:0", 60_000, 0, "", 0)[0]
+    seen = call(queue, CLAIM, "stopped:0", 60_000, "", 1, "", 0, "", 0)[0]
     uid = queue.put("a")
     client.blmove("srq:test:queue", "srq:test:ackbuf", 1, "RIGHT", "LEFT")
     return uid, seen
@@ -155,7 +153,7 @@ def test_a_waiter_that_wakes_too_late_does_not_take_it_from_the_new_holder(
     lapse(client)
     item = queue.get(-1)
     assert item.uid == uid
-    assert len(call(queue, CLAIM, "stopped:1", 60_000, 1, uid, seen)) == 1
+    assert len(call(queue, CLAIM, "stopped:1", 60_000, "", 1, "", 1, uid, seen)) == 3
     check_places(client)
     assert queue.ack(item.uid) is True
 
@@ -165,7 +163,7 @@ def test_a_waiter_that_wakes_in_time_gets_what_it_was_woken_for(
 ) -> None:
     uid, seen = wake_with(queue, client)
     queue.put("b")
-    assert call(queue, CLAIM, "stopped:1", 60_000, 1, uid, seen)[1] == uid.encode()
+    assert call(queue, CLAIM, "stopped:1", 60_000, "", 1, "", 1, uid, seen)[3] == uid.encode()
     check_places(client)
 
 
@@ -174,7 +172,7 @@ def test_a_waiter_that_wakes_after_its_uid_was_requeued_adds_no_copy(
 ) -> None:
     uid, seen = wake_with(queue, client)
     client.lmove("srq:test:ackbuf", "srq:test:queue", "RIGHT", "LEFT")
-    assert call(queue, CLAIM, "stopped:1", 60_000, 1, uid, seen)[1] == uid.encode()
+    assert call(queue, CLAIM, "stopped:1", 60_000, "", 1, "", 1, uid, seen)[3] == uid.encode()
     check_places(client)
     assert queue.get(-1) == (None, None)
 
@@ -226,7 +224,7 @@ def test_a_put_sent_again_after_its_item_was_acked_stores_nothing(
 ) -> None:
     slot = queue._take_slot()
     for _ in range(2):
-        assert call(queue, PUT, "a", "A", slot=slot) == 1
+        assert call(queue, PUT, "", "", "0", "", "a", "A", slot=slot) == 1
         item = queue.get(-1)
         assert item.uid in ("a", None)
         if item.uid:
@@ -238,8 +236,8 @@ def test_a_put_sent_again_after_its_item_was_acked_stores_nothing(
 def test_a_claim_sent_again_gets_the_same_item(queue: Any, client: redis.Redis) -> None:
     queue.put_many("ab")
     slot = queue._take_slot()
-    answers = [call(queue, CLAIM, "tok", 60_000, 0, "", 0, slot=slot) for _ in range(3)]
-    assert len({tuple(answer[1:]) for answer in answers}) == 1
+    answers = [call(queue, CLAIM, "tok", 60_000, "", 1, "", 0, "", 0, slot=slot) for _ in range(3)]
+    assert len({tuple(answer[3:]) for answer in answers}) == 1
     assert answers[-1][-1] == 1, "counted once"
     assert len(snapshot(client)["ackbuf"]) == 1
 
@@ -265,9 +263,7 @@ def test_a_lock_without_expiry_runs_out_and_the_orphans_come_back(
     assert sorted(drain(queue, client)) == ["a", "b"]
 
 
-def test_a_slow_3_0_0_that_holds_the_lock_is_not_disturbed(
-    queue: Any, old: Release3, client: redis.Redis
-) -> None:
+def test_a_slow_3_0_0_that_holds_the_lock_is_not_disturbed(queue: Any, client: redis.Redis) -> None:
     seed(client, items=dict.fromkeys("abc", "x"), backup=["a", "b"], ackbuf=["c"], backuplock="1")
     client.lmove("srq:test:backup", "srq:test:queue", "RIGHT", "LEFT")
     assert queue.get(-1).uid == "b"
@@ -448,9 +444,7 @@ def test_a_consumer_of_each_release_share_a_queue(
     assert len(done) == 40
 
 
-def test_each_release_acks_and_fails_what_the_other_got(
-    queue: Any, old: Release3, client: redis.Redis
-) -> None:
+def test_each_release_acks_and_fails_what_the_other_got(queue: Any, old: Release3) -> None:
     old.put("a", "A")
     uid, _ = old.get()
     assert uid
@@ -531,9 +525,7 @@ def test_whatever_a_serializer_raises_the_loop_lives(
     assert snapshot(client)["dead"].keys() == {bad}
 
 
-def test_an_error_whose_text_cannot_be_encoded_ends_no_loop(
-    make: Make, client: redis.Redis
-) -> None:
+def test_an_error_whose_text_cannot_be_encoded_ends_no_loop(make: Make) -> None:
     queue = make(serializer=Raising(ValueError("\udcff")))
     queue.put("bad")
     queue.put("good")
@@ -557,7 +549,7 @@ def test_an_undecodable_payload_is_put_aside_and_logged(
     assert keys["items"][uids[0]] == "{", "the payload is kept"
     assert "JSONDecodeError" in keys["reasons"][uids[0]]
     assert [uid in caplog.text for uid in uids] == [True, False, True]
-    assert queue.stats()[:4] == (0, 1, 2, 3)
+    assert queue.stats()[:5] == (0, 1, 0, 2, 3)
 
 
 def test_what_was_put_aside_does_not_come_back_and_can_be_acked(

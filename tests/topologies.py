@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
@@ -24,6 +27,20 @@ def hang(server: Server) -> None:
 
 def go_on(server: Server) -> None:
     os.kill(server.pid, signal.SIGCONT)
+
+
+def elsewhere(step: Callable[[], Any]) -> Future[Any]:
+    """The step's result, to come from another thread; nobody else may use its face meanwhile."""
+    result: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(step())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return result
 
 
 class _Deployment:

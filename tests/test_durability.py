@@ -1,0 +1,222 @@
+"""A durable queue: put returns when replicas, or the disk, have the item, and not before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import servers
+from helpers import Face, eventually
+from saferedisqueue import NotDurable, QueueFull
+from topologies import Replicated, elsewhere, go_on, hang, info
+
+PROTOCOLS = pytest.mark.parametrize("protocol", [2, 3], ids=["resp2", "resp3"])
+
+
+# -- replicas --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Replicated]:
+    with Replicated(servers.find()) as replicated:
+        yield replicated
+
+
+@pytest.fixture
+def replicated(running: Replicated) -> Iterator[Replicated]:
+    """A primary, empty, and a replica in step with it."""
+    with running.primary.client() as client:
+        client.flushall()
+        assert client.wait(1, 60_000) == 1
+    yield running
+    go_on(running.replica)
+
+
+@PROTOCOLS
+def test_what_was_put_is_on_the_replica_when_put_returns(
+    face: Face, replicated: Replicated, protocol: int
+) -> None:
+    queue = face.queue(url=replicated.primary.url, name="test", durable=1, protocol=protocol)
+    with replicated.replica.client(decode_responses=True) as replica:
+        for number in range(20):
+            uid = queue.put(f"{number}")
+            assert replica.hget("srq:test:items", uid) == f"{number}"
+        uids = queue.put_many(map(str, range(1200)))
+        assert set(uids) < set(replica.hkeys("srq:test:items"))
+        assert queue.put("late", delay=60) in replica.zrange("srq:test:delayed", 0, -1)
+
+
+@PROTOCOLS
+def test_a_put_that_no_replica_confirms_in_time_raises_and_the_item_is_there(
+    face: Face, replicated: Replicated, protocol: int
+) -> None:
+    queue = face.queue(
+        url=replicated.primary.url, durable=1, durable_timeout=0.3, protocol=protocol
+    )
+    hang(replicated.replica)
+    begun = time.monotonic()
+    with pytest.raises(NotDurable, match=r"1 replicas within 0.3 s \(0 of 1\)"):
+        queue.put("a", uid="a")
+    assert 0.3 <= time.monotonic() - begun < 5
+    with pytest.raises(NotDurable, match="1 replicas"):
+        queue.put_many("bc")
+    assert queue.exists("a")
+    assert queue.qsize() == 3
+
+
+def test_as_many_replicas_as_asked_for_must_have_it(face: Face, replicated: Replicated) -> None:
+    queue = face.queue(url=replicated.primary.url, durable=2, durable_timeout=0.1)
+    with pytest.raises(NotDurable, match=r"2 replicas within 0.1 s \(1 of 2\)"):
+        queue.put("a")
+
+
+def test_a_put_that_is_repeated_is_confirmed_only_when_the_item_is_there(
+    face: Face, replicated: Replicated
+) -> None:
+    hang(replicated.replica)
+    # Each on a connection that has written nothing else.
+    for _ in range(2):
+        queue = face.queue(url=replicated.primary.url, durable=1, durable_timeout=0.2)
+        with pytest.raises(NotDurable):
+            queue.put("a", uid="a")
+    go_on(replicated.replica)
+    queue = face.queue(url=replicated.primary.url, durable=1, durable_timeout=60)
+    assert queue.put("a", uid="a") is None
+    with replicated.replica.client() as replica:
+        assert replica.hget("srq:0:items", "a") == b"a"
+    assert queue.stats().total == 1
+
+
+@pytest.mark.parametrize("replica_recovers", [False, True])
+def test_a_connection_lost_while_the_put_waits_confirms_nothing(
+    face: Face, replicated: Replicated, replica_recovers: bool
+) -> None:
+    seconds = 60 if replica_recovers else 3
+    queue = face.queue(url=replicated.primary.url, durable=1, durable_timeout=seconds)
+    hang(replicated.replica)
+    put = elsewhere(lambda: queue.put("a", uid="a"))
+    with replicated.primary.client() as client:
+
+        def waiting() -> list[Any]:
+            return [c["id"] for c in client.client_list() if c["cmd"] == "wait"]
+
+        first = eventually(waiting)
+        client.client_kill_filter(_id=first[0])
+        # It was sent again, over another connection, and waits again.
+        assert eventually(lambda: put.done() or (waiting() and waiting() != first)) is True
+        assert not put.done()
+    if replica_recovers:
+        go_on(replicated.replica)
+        assert put.result(60) == "a"
+        with replicated.replica.client() as replica:
+            assert replica.hexists("srq:0:items", "a")
+    else:
+        assert isinstance(put.exception(60), NotDurable)
+    assert queue.stats().total == 1
+
+
+def test_a_full_queue_is_told_as_such(face: Face, replicated: Replicated) -> None:
+    queue = face.queue(url=replicated.primary.url, durable=1, maxsize=1)
+    queue.put("a")
+    with pytest.raises(QueueFull):
+        queue.put("b")
+
+
+# -- disk ------------------------------------------------------------------------------------------
+
+
+def on_disk(label: str, *policy: str) -> servers.Server:
+    appendonly, fsync, *options = policy
+    log = ("--appendonly", appendonly, "--appendfsync", fsync)
+    return servers.Server(servers.find(label), None, *log, *options)
+
+
+def calls(server: servers.Server, command: str) -> int:
+    stats = info(server, "commandstats").get(f"cmdstat_{command}", {"calls": 0})
+    number: int = stats["calls"]
+    return number
+
+
+@PROTOCOLS
+@pytest.mark.parametrize("label", servers.ALL)
+def test_where_each_write_is_synced_the_answer_to_a_put_suffices(
+    face: Face, label: str, protocol: int
+) -> None:
+    with on_disk(label, "yes", "always") as server:
+        queue = face.queue(url=server.url, name="test", durable="fsync", protocol=protocol)
+        uids = [queue.put("a"), *queue.put_many("bc")]
+        assert calls(server, "waitaof") == 0
+        assert calls(server, "config|get" if label != "redis-6.2" else "config") == 1
+        server.kill()
+        server.start()
+        assert [queue.get(-1).uid for _ in uids] == uids
+
+
+@PROTOCOLS
+def test_where_the_log_is_synced_every_second_redis_8_is_waited_for(
+    face: Face, protocol: int
+) -> None:
+    with on_disk("redis-8.2", "yes", "everysec") as server, server.client() as client:
+        client.mset({f"{n}": n for n in range(5)})
+        queue = face.queue(url=server.url, durable="fsync", durable_timeout=60, protocol=protocol)
+        assert queue.put("a", uid="a") == "a"
+        assert len(queue.put_many("bc")) == 2
+        assert calls(server, "waitaof") == 2
+
+        # Nothing is synced while the log is rewritten, at a second a key.
+        client.config_set("no-appendfsync-on-rewrite", "yes")
+        client.config_set("rdb-key-save-delay", 1_000_000)
+        client.bgrewriteaof()
+        eventually(lambda: client.info("persistence")["aof_rewrite_in_progress"])
+        queue._durable_timeout = 0.2
+        with pytest.raises(NotDurable, match=r"its disk within 0.2 s \(0 of 1\)"):
+            queue.put("d", uid="d")
+        assert queue.exists("d")
+        queue._durable_timeout = 60
+        assert queue.put("d", uid="d") is None
+        assert not client.info("persistence")["aof_rewrite_in_progress"]
+
+
+@pytest.mark.parametrize(
+    ("label", "policy", "message"),
+    [
+        ("valkey-9.1", ("yes", "everysec"), "appendfsync always"),
+        ("redis-7.0", ("yes", "everysec"), "appendfsync always"),
+        ("redis-6.2", ("yes", "everysec"), "appendfsync always"),
+        ("valkey-9.1", ("yes", "no"), "appendfsync always"),
+        ("redis-8.2", ("yes", "no"), "appendfsync always"),
+        ("valkey-9.1", ("no", "always"), "appendonly yes"),
+        ("redis-8.2", ("no", "everysec"), "appendonly yes"),
+        ("redis-6.2", ("no", "always"), "appendonly yes"),
+        (
+            "valkey-9.1",
+            ("yes", "always", "--no-appendfsync-on-rewrite", "yes"),
+            "no-appendfsync-on-rewrite no",
+        ),
+    ],
+    ids=" ".join,
+)
+def test_a_server_that_cannot_tell_what_is_on_its_disk_is_refused(
+    face: Face, label: str, policy: tuple[str, ...], message: str
+) -> None:
+    with on_disk(label, *policy) as server:
+        queue = face.queue(url=server.url, durable="fsync")
+        for _ in range(2):
+            with pytest.raises(NotDurable, match=message):
+                queue.put("a")
+        assert queue.stats().total == 0
+
+
+def test_after_an_outage_the_server_is_asked_anew_how_it_keeps_its_log(face: Face) -> None:
+    with on_disk("valkey-9.1", "yes", "always") as server:
+        queue = face.queue(url=server.url, durable="fsync")
+        queue.put("a")
+        server.kill()
+        server._options = ("--appendonly", "yes", "--appendfsync", "everysec")
+        server.start()
+        with pytest.raises(NotDurable, match="appendfsync always"):
+            queue.put("b")
+        assert queue.stats().total == 1
