@@ -186,11 +186,9 @@ class WrongClient(SafeRedisQueueError, TypeError):
 class Serializer(Protocol[T]):
     """What turns items into payloads and back: a module like json or pickle, a class, an object."""
 
-    @property
-    def dumps(self) -> Callable[[T], str | bytes]: ...
+    def dumps(self, item: T, /) -> str | bytes: ...
 
-    @property
-    def loads(self) -> Callable[[Any], T]: ...
+    def loads(self, payload: Any, /) -> T: ...
 
 
 class _Uid(str):
@@ -1009,21 +1007,6 @@ class _Steps(Generic[T]):
     _flavour: Any  # the module redis or redis.asyncio
     _no_retry: Any  # a retry policy of that flavour that never sends again
 
-    @overload
-    def __init__(
-        self: _Steps[str],
-        *args: Any,
-        decode_responses: Literal[True],
-        serializer: None = None,
-        **kw: Any,
-    ) -> None: ...
-
-    @overload
-    def __init__(self: _Steps[bytes], *args: Any, serializer: None = None, **kw: Any) -> None: ...
-
-    @overload
-    def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
-
     def __init__(
         self,
         *args: Any,
@@ -1114,7 +1097,7 @@ class _Steps(Generic[T]):
         if url is None:
             return self._flavour.Redis(*args, **kw)
         if args:
-            warnings.warn("url= is given: positional arguments are ignored", stacklevel=3)
+            warnings.warn("url= is given: positional arguments are ignored", stacklevel=4)
         for key in ("host", "port", "unix_socket_path"):
             if key in kw:
                 raise TypeError(f"url= says where the server is: {key}= cannot be given too")
@@ -2269,6 +2252,26 @@ class SafeRedisQueue(_Steps[T]):
     _flavour = redis
     _no_retry = Retry(NoBackoff(), 0)
 
+    @overload
+    def __init__(
+        self: SafeRedisQueue[str],
+        *args: Any,
+        decode_responses: Literal[True],
+        serializer: None = None,
+        **kw: Any,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: SafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
+    ) -> None: ...
+
+    @overload
+    def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+
     # -- hooks ----------------------------------------------------------------------------------
 
     async def _do(
@@ -2502,6 +2505,26 @@ class AsyncSafeRedisQueue(_Steps[T]):
 
     _flavour = redis.asyncio
     _no_retry = AsyncRetry(NoBackoff(), 0)
+
+    @overload
+    def __init__(
+        self: AsyncSafeRedisQueue[str],
+        *args: Any,
+        decode_responses: Literal[True],
+        serializer: None = None,
+        **kw: Any,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: AsyncSafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
+    ) -> None: ...
+
+    @overload
+    def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
 
     def _reset(self) -> None:
         super()._reset()

@@ -41,7 +41,7 @@ class CommandLine:
 
     def __init__(self, url: str | None) -> None:
         self.environment = dict(os.environ)
-        for name in ("SAFEREDISQUEUE_URL", "REDIS_URL"):
+        for name in ("SAFEREDISQUEUE_URL", "REDIS_URL", "PYTHONUNBUFFERED"):
             self.environment.pop(name, None)
         if url is not None:
             self.environment["SAFEREDISQUEUE_URL"] = url
@@ -354,6 +354,16 @@ def test_a_full_disk_is_an_error_and_loses_nothing(cli: CommandLine, queue: Queu
         cli.run("consumer", stdout=full, status=1, said="saferedisqueue: error: .*space.*")
         cli.run("stats", stdout=full, status=1, said="saferedisqueue: error: .*space.*")
     assert queue.stats()[:2] == (1, 0)
+
+
+@pytest.mark.parametrize("command", ["stats", "purge", "demo"])
+def test_every_command_is_quiet_about_a_broken_pipe(cli: CommandLine, command: str) -> None:
+    with cli.start(command) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.wait(60) == 141
+        assert process.stderr.read() == b""
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -21,19 +21,60 @@ from __future__ import annotations
 
 from typing_extensions import assert_type
 
-from {module} import SafeRedisQueue
+from {module} import AsyncSafeRedisQueue, Item, SafeRedisQueue
 
 
-def blocking(queue: SafeRedisQueue[bytes]) -> None:
+class Numbers:
+    @staticmethod
+    def dumps(item: int) -> str:
+        return str(item)
+
+    @staticmethod
+    def loads(payload: bytes) -> int:
+        return int(payload)
+
+
+def construct() -> None:
+    assert_type(SafeRedisQueue(name="a"), SafeRedisQueue[bytes])
+    assert_type(SafeRedisQueue(decode_responses=True), SafeRedisQueue[str])
+    assert_type(SafeRedisQueue(serializer=Numbers), SafeRedisQueue[int])
+    assert_type(AsyncSafeRedisQueue(serializer=Numbers()), AsyncSafeRedisQueue[int])
+
+
+def blocking(queue: SafeRedisQueue[int]) -> None:
     uid, payload = queue.get(timeout=1)
     assert_type(uid, "str | None")
-    assert_type(payload, "bytes | None")
+    assert_type(payload, "int | None")
     item = queue.get()
     if item.uid is not None:
         assert_type(item.uid, str)
-        assert_type(item.payload, bytes)
-        queue.ack(item.uid)
+        assert_type(item.payload, int)
+        assert_type(queue.ack(item.uid), bool)
+    assert_type(queue.get_many(3), "list[Item[int]]")
+    for each in queue.consume():
+        assert_type(each.payload, int)
+        each.ack()
+    with queue.consume(prefetch=3) as items:
+        assert_type(next(items).payload, int)
+    with queue.processing() as one:
+        if one is not None:
+            assert_type(one.payload, int)
     queue.put(1.5)  # wrong
+    queue.ack(item.uid)  # wrong
+
+
+async def asynchronous(queue: AsyncSafeRedisQueue[int]) -> None:
+    item = await queue.get(timeout=1)
+    if item.uid is not None:
+        assert_type(item.payload, int)
+        assert_type(await queue.ack(item.uid), bool)
+    async for each in queue.consume():
+        assert_type(each.payload, int)
+        await each.ack()
+    async with queue.processing() as one:
+        if one is not None:
+            assert_type(one.payload, int)
+    await queue.ack(1)  # wrong
 """
 
 
