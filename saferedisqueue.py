@@ -194,14 +194,15 @@ class Serializer(Protocol[T]):
 class _Uid(str):
     """A uid that carries the token of its delivery, so that `ack` and `fail` are fenced."""
 
-    __slots__ = ("attempts", "token")
+    __slots__ = ("attempts", "leased", "token")
     token: str
     attempts: int
+    leased: bool
 
 
-def _uid(uid: str, token: str, attempts: int) -> _Uid:
+def _uid(uid: str, token: str, attempts: int, leased: bool = False) -> _Uid:
     fenced = _Uid(uid)
-    fenced.token, fenced.attempts = token, attempts
+    fenced.token, fenced.attempts, fenced.leased = token, attempts, leased
     return fenced
 
 
@@ -256,7 +257,9 @@ def from_receipt(receipt: str) -> str:
     token, slash, uid = receipt.partition("/")
     if not (slash and uid and re.fullmatch(r"[\w-]+:\d+", token)):
         raise ValueError(f"not a receipt: {receipt!r}")
-    return _uid(uid, token, 1)
+    fenced = _Uid(uid)
+    fenced.token = token  # of attempts it knows nothing: fail asks the server
+    return fenced
 
 
 class NoItem(tuple[None, None]):
@@ -523,21 +526,20 @@ elseif count > 0 and level == '0' and delay == '' and due == '' then
 elseif count > 0 then
   -- The score is the priority's base and the time of put: 1,000 times 2^43 ms is exact in a
   -- double. Within a priority it only grows, so that equal ones are first in, first out.
-  local now, base, score = clock(), -level * 8796093022208, nil
+  local now, base = clock(), -level * 8796093022208
+  local top = redis.call('ZREVRANGEBYSCORE', priority, base + 8796093022207, base,
+    'WITHSCORES', 'LIMIT', 0, 1)
+  local score = math.max(base + now, tonumber(top[2] or base))
   if delay ~= '' then due = now + delay end
-  for _, uid in ipairs(uids) do
-    if level ~= '0' then
-      local top = redis.call('ZREVRANGEBYSCORE', priority, base + 8796093022207, base,
-        'WITHSCORES', 'LIMIT', 0, 1)
-      score = math.max(score or 0 - math.huge, base + now, tonumber(top[2] or base)) + 1
-      redis.call('HSET', meta, uid, string.format('0 0 - %.0f', score))
-    end
+  for i, uid in ipairs(uids) do
+    score = score + 1
+    -- Also for a delayed one, or a ghost of that uid in the queue would be delivered early.
+    redis.call('HSET', meta, uid, '0 0 - ' .. (level ~= '0' and string.format('%.0f', score) or ''))
     if due ~= '' then
-      redis.call('ZADD', delayed, due, uid)
+      redis.call('ZADD', delayed, due + (i - 1) / 1000, uid)
     else
       redis.call('ZADD', priority, string.format('%.0f', score), uid)
     end
-    if level == '0' then redis.call('HDEL', meta, uid) end
   end
   redis.call('HSET', items, unpack(fields))
   if due == '' then ring() end
@@ -566,10 +568,10 @@ local function deliver(uid, payload, count)
 end
 if said then
   for _, uid in ipairs(uids_in(said)) do
-    local payload, about = redis.call('HGET', items, uid), redis.call('HGET', meta, uid)
-    if payload and is_token_of(token, about) then
-      reply[3] = tonumber(redis.call('ZSCORE', leases, uid) or 0)
-      deliver(uid, payload, deliveries(about))
+    local place, about = held(uid, token)
+    if place then
+      if place == leases then reply[3] = tonumber(redis.call('ZSCORE', leases, uid)) end
+      deliver(uid, redis.call('HGET', items, uid), deliveries(about))
     end
   end
   return reply
@@ -584,6 +586,8 @@ local function bring_back(uid)
   local about = redis.call('HGET', meta, uid)
   if score_of(about) ~= '' then rare = true end
   make_ready(uid, about)
+  -- Its time is over; its token stays, so that its holder may still ack.
+  if about then redis.call('HSET', meta, uid, (string.gsub(about, ' %d+ ', ' 0 ', 1))) end
 end
 if rare then
   for _, set in ipairs({{leases, delayed}}) do
@@ -619,13 +623,16 @@ if rare and redis.call('EXISTS', paused) == 1 then
 end
 
 -- A uid that was delivered before may be a second copy: 3.0.0's fail makes such.
-local function stands_elsewhere(uid)
-  return redis.call('ZSCORE', leases, uid) or redis.call('ZSCORE', delayed, uid)
-    or redis.call('ZSCORE', dead, uid)
-    or redis.call('LPOS', ackbuf, uid) or redis.call('LPOS', backup, uid)
+local scans = 0
+local function stands_elsewhere(uid, about)
+  if redis.call('ZSCORE', leases, uid) or redis.call('ZSCORE', delayed, uid)
+    or redis.call('ZSCORE', dead, uid) then return true end
+  if string.find(about, '^%d+ 0 ') then return false end
+  scans = scans + 1
+  return redis.call('LPOS', ackbuf, uid) or redis.call('LPOS', backup, uid)
 end
 
-local exhausted = false
+local exhausted, bytes = false, 0
 for _ = 1, 1000 do
   local uid, from = nil, queue
   local first = rare and redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES') or {{}}
@@ -638,7 +645,7 @@ for _ = 1, 1000 do
   local payload, about = redis.call('HGET', items, uid), redis.call('HGET', meta, uid)
   if not payload then
     if about then redis.call('HDEL', meta, uid) end
-  elseif not (about and stands_elsewhere(uid)) then
+  elseif not (about and stands_elsewhere(uid, about)) then
     local count = deliveries(about) + 1
     if most ~= '' and count > tonumber(most) then
       redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
@@ -652,10 +659,11 @@ for _ = 1, 1000 do
         redis.call('ZADD', leases, reply[3], uid)
       end
       deliver(uid, payload, count)
+      bytes = bytes + #payload
     end
   end
   if from == queue then redis.call('RPOP', queue) else redis.call('ZREM', priority, uid) end
-  if #out == tonumber(count) then break end
+  if #out == tonumber(count) or bytes > 1000000 or scans == 4 then break end
 end
 if rare then
   if redis.call('EXISTS', priority) == 1 then
@@ -765,11 +773,11 @@ UNDO = Script(
     "items queue ackbuf backup meta leases priority",
     "token woken moved seen",
     f"""
--- Undo the call before this one, the claim `token`, and what a BLMOVE moved for it. If that claim
--- is still on its way it will be refused, being older than this call. Returns 1.
+-- Undo the call before this one, the claim `token` (none if ''), and what a BLMOVE moved for it. If
+-- that claim is still on its way it will be refused, being older than this call. Returns 1.
 if said then return 1 end
 {_READY}{_HELD}{_RETURN}{_AT_MAXMEMORY}
-local uids = uids_in(before)
+local uids = token ~= '' and uids_in(before) or {{}}
 for i = #uids, 1, -1 do give_back(uids[i], token, 1) end
 if woken == '1' then give_moved_back(moved, seen) end
 answer('')
@@ -819,15 +827,18 @@ DEAD = Script(
     "items meta dead reasons",
     "offset count",
     """
--- Returns uid, time, payload, reason, meta of `count` dead items from `offset` on, oldest first.
-local found = {}
+-- Returns uid, time, payload, reason, meta of at most `count` dead items from `offset` on, oldest
+-- first; fewer where they are large.
+local found, bytes = {}, 0
 local dying = redis.call('ZRANGE', dead, offset, offset + count - 1, 'WITHSCORES')
 for i = 1, #dying, 2 do
   local uid = dying[i]
   for _, value in ipairs({uid, dying[i + 1], redis.call('HGET', items, uid) or '',
       redis.call('HGET', reasons, uid) or '', redis.call('HGET', meta, uid) or ''}) do
     found[#found + 1] = value
+    bytes = bytes + #value
   end
+  if bytes > 1000000 then break end
 end
 return found
 """,
@@ -884,8 +895,9 @@ PEEK = Script(
     "items queue meta priority",
     "offset count",
     """
--- Returns uid, payload, meta of the ready items at the places offset to offset + count - 1.
-local uids, found = {}, {}
+-- Looks at the places offset to offset + count - 1 of what is ready, fewer where items are large.
+-- Returns at how many, and uid, payload, meta of the items there.
+local uids, found, looked, bytes = {}, {}, 0, 0
 local function add(more)
   for _, uid in ipairs(more) do uids[#uids + 1] = uid end
 end
@@ -903,13 +915,16 @@ from, to = math.max(first - length, high), stop - length
 if to >= from then add(redis.call('ZRANGE', priority, from, to)) end
 for _, uid in ipairs(uids) do
   local payload = redis.call('HGET', items, uid)
+  looked = looked + 1
   if payload then
     for _, value in ipairs({uid, payload, redis.call('HGET', meta, uid) or ''}) do
       found[#found + 1] = value
     end
+    bytes = bytes + #payload
+    if bytes > 1000000 then break end
   end
 end
-return {#uids, found}
+return {looked, found}
 """,
 )
 
@@ -959,7 +974,7 @@ return dropped
 
 _GRACE: Final = 0.9  # seconds after its timeout in which a get must have given up on a connection
 _POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to the server
-_CHUNK_ITEMS: Final = 500  # so that no script holds the server for 10 ms
+_CHUNK_ITEMS: Final = 250  # so that no script holds the server for 10 ms
 _CHUNK_BYTES: Final = 1_000_000
 _MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
@@ -1041,7 +1056,8 @@ class _Steps(Generic[T]):
             if not callable(getattr(serializer, function, None)):
                 raise TypeError(f"serializer has no function {function}: {serializer!r}")
         self.serializer = serializer
-        self._lease, self._max_attempts, self._retry_delay = lease, max_attempts, retry_delay
+        self._lease, self._retry_delay = lease, retry_delay
+        self._most = "" if max_attempts is None else max_attempts
         self._maxsize, self._max_payload = maxsize, max_payload
         self._durable, self._durable_timeout = durable, durable_timeout
         self._confirm: tuple[Any, ...] | None = None
@@ -1221,9 +1237,12 @@ class _Steps(Generic[T]):
         self, script: Script, keys: Sequence[bytes], slot: _Slot, args: tuple[Any, ...], **io: Any
     ) -> Any:
         rest = (len(keys), *keys, slot.number, self._at, *args)
+        start = time.monotonic()
         try:
             return await self._do("EVALSHA", script.sha, *rest, **io)
         except NoScriptError:
+            if io.get("timeout") is not None:
+                io["timeout"] = max(io["timeout"] - (time.monotonic() - start), 0.01)
             return await self._do("EVAL", script.text, *rest, **io)
 
     async def _call(self, script: Script, *args: Any, **io: Any) -> Any:
@@ -1323,7 +1342,7 @@ class _Steps(Generic[T]):
         payload = self._dump(item)
         new = _new_uid() if uid is None else uid
         pairs = (_encode_uid(new), payload)
-        return new if await self._put_pairs(pairs, delay, at, priority) else None
+        return str(new) if await self._put_pairs(pairs, delay, at, priority) else None
 
     async def _put_many(
         self,
@@ -1335,7 +1354,7 @@ class _Steps(Generic[T]):
     ) -> list[str]:
         """Add items in the order given; their uids.
 
-        items: any iterable. They are sent in chunks of at most 500 or about a megabyte; a chunk is
+        items: any iterable. They are sent in chunks of at most 250 or about a megabyte; a chunk is
         stored whole or not at all. When put_many raises, the chunks before are in the queue.
 
         The rest, and errors, as in put.
@@ -1448,10 +1467,16 @@ class _Steps(Generic[T]):
         They are always leased: for ``lease`` seconds, else the queue's, else 60. Else as get.
         """
         _check_count("count", count, least=1)
-        lease = lease or self._lease or 60
+        lease = self._lease_of(lease)
         items = await self._fetch(min(count, _CHUNK_ITEMS), timeout, lease)
         while items and len(items) < count:
-            more = await self._fetch(min(count - len(items), _CHUNK_ITEMS), -1, lease)
+            try:
+                more = await self._fetch(min(count - len(items), _CHUNK_ITEMS), -1, lease)
+            except Exception:
+                break  # there are some; the next call meets the error
+            except BaseException:
+                await self._finish(self._hand_back([item.uid for item in reversed(items)]))
+                raise
             if not more:
                 break
             items += more
@@ -1461,16 +1486,15 @@ class _Steps(Generic[T]):
         self, count: int, timeout: Timeout, lease: float | None, acks: Sequence[Any] = ()
     ) -> list[Item[T]]:
         """Up to ``count`` items, when there is one; ``acks``, uid and token in turn, go first."""
-        _check_seconds("timeout", timeout, none=True)
         _check_seconds("lease", lease, least=0.001, none=True)
-        deadline = None if not timeout else time.monotonic() + max(timeout, 0)
+        deadline = _deadline(timeout)
         slot = self._take_slot()
         items: list[Item[T]] = []
         moved: bytes | None = None
         seen = 0
         try:
             while True:
-                args = (_milliseconds(lease), count, self._max_attempts or "")
+                args = (_milliseconds(lease), count, self._most)
                 woken = (int(moved is not None), moved or b"", seen)
                 seen, verdict, until, *found = await self._claim(
                     slot, (*args, *woken, *acks), deadline
@@ -1481,8 +1505,10 @@ class _Steps(Generic[T]):
                     items += [] if item is None else [item]
                 if items:
                     break
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= -_GRACE:
+                    break
                 if not found and verdict:
-                    left = None if deadline is None else deadline - time.monotonic()
                     if left is not None and left <= 0:
                         break
                     moved = await self._wait(verdict, left, deadline, seen)
@@ -1543,7 +1569,7 @@ class _Steps(Generic[T]):
 
         async def rescue(moved: bytes | None) -> None:
             if moved is not None:
-                await self._call(UNDO, "none", 1, moved, seen)
+                await self._call(UNDO, "", 1, moved, seen)
 
         queue, ackbuf = self._prefix + b"queue", self._prefix + b"ackbuf"
         command = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT", f"{seconds:.3f}")
@@ -1567,7 +1593,8 @@ class _Steps(Generic[T]):
         """Hand back what a get that was interrupted has claimed, or may still claim."""
         token = f"{slot.name}:{slot.number - 1}"
         try:
-            await self._eval(UNDO, slot, (token, int(moved is not None), moved or b"", seen))
+            args = (token, int(moved is not None), moved or b"", seen)
+            await self._eval(UNDO, slot, args, **self._limits(None))
         except (RedisError, OSError) as error:
             log.warning("queue %s: a get was interrupted and could not hand back: %s; what it took "
                         "comes back later", self.name, error)  # fmt: skip
@@ -1576,7 +1603,7 @@ class _Steps(Generic[T]):
         self, uid: bytes, payload: bytes, attempts: int, token: str, until: int
     ) -> Item[T] | None:
         """The item of a delivery, or None if it had to be put aside."""
-        fenced = _uid(_decode_uid(uid), token, attempts)
+        fenced = _uid(_decode_uid(uid), token, attempts, leased=until > 0)
         try:
             return Item(fenced, self._load(payload), attempts, until / 1000 if until else None)
         except Exception as error:  # whatever a serializer raises must not end the consumer's loop
@@ -1590,18 +1617,35 @@ class _Steps(Generic[T]):
 
     # -- ack, fail and other ends of a delivery ---------------------------------------------------
 
+    async def _settle(
+        self, script: Script, args: tuple[Any, ...], uids: Iterable[str], delays: Iterable[Any] = ()
+    ) -> list[Any]:
+        """Run a script on deliveries: its replies, one for each chunk of them."""
+        if isinstance(uids, str):
+            raise TypeError(f"a list of uids is needed, not one: {uids!r}")
+        replies, chunk, weight = [], list(args), 0
+        for uid, *delay in zip(uids, delays) if delays else ((uid,) for uid in uids):
+            chunk += (_encode_uid(uid), _token(uid), *delay)
+            # One without a lease is looked for in a list, which takes the server as long as many.
+            weight += 1 if getattr(uid, "leased", False) else _CHUNK_ITEMS
+            if weight >= _CHUNK_ITEMS:
+                replies.append(await self._call(script, *chunk))
+                chunk, weight = list(args), 0
+        if weight:
+            replies.append(await self._call(script, *chunk))
+        return replies
+
     async def _ack(self, uid: str) -> bool:
         """Forget an item that was worked on; True if this call settled it.
 
         uid: as get returned it. Fenced by the delivery it carries: after the item was delivered
         anew to somebody else this changes nothing and returns False. A plain str is not fenced.
         """
-        return await self._ack_many((uid,)) == 1
+        return bool(await self._call(ACK, _encode_uid(uid), _token(uid)))
 
     async def _ack_many(self, uids: Iterable[str]) -> int:
-        """Ack items; how many this settled. In chunks of 500, each whole or not at all."""
-        chunks = _chunks_of([(_encode_uid(uid), _token(uid)) for uid in uids])
-        return sum([await self._call(ACK, *chunk) for chunk in chunks])
+        """Ack items; how many this settled. In chunks of at most 250, each whole or not at all."""
+        return sum(await self._settle(ACK, (), uids))
 
     async def _fail(self, uid: str, delay: float | None = None, reason: str = "") -> bool:
         """Put an item in flight to the back of the queue; True if this call did it.
@@ -1615,16 +1659,13 @@ class _Steps(Generic[T]):
     async def _fail_many(
         self, uids: Iterable[str], delay: float | None = None, reason: str = ""
     ) -> int:
-        """Fail items; how many this moved. In chunks of 500, each whole or not at all."""
+        """Fail items; how many this moved. In chunks as ack_many."""
         _check_seconds("delay", delay, least=0, none=True)
-        uids = list(uids)
-        delays = [await self._delay_of(uid) if delay is None else delay for uid in uids]
-        failed = [
-            (_encode_uid(uid), _token(uid), _milliseconds(wait))
-            for uid, wait in zip(uids, delays, strict=True)
+        uids = uids if isinstance(uids, str) else list(uids)
+        delays = [
+            _milliseconds(await self._delay_of(uid) if delay is None else delay) for uid in uids
         ]
-        args = (self._max_attempts or "", _text(reason))
-        return sum([await self._call(FAIL, *args, *chunk) for chunk in _chunks_of(failed)])
+        return sum(await self._settle(FAIL, (self._most, _text(reason)), uids, delays))
 
     async def _delay_of(self, uid: str) -> float:
         """The queue's retry_delay for the latest attempt at this item, in seconds."""
@@ -1646,11 +1687,15 @@ class _Steps(Generic[T]):
         return (await self._touch_many((uid,), lease))[0] > 0
 
     async def _touch_many(self, uids: Iterable[str], lease: float | None) -> list[int]:
-        lease = lease or self._lease or 60
-        _check_seconds("lease", lease, least=0.001)
-        chunks = _chunks_of([(_encode_uid(uid), _token(uid)) for uid in uids])
-        replies = [await self._call(TOUCH, _milliseconds(lease), *chunk) for chunk in chunks]
+        lease = self._lease_of(lease)
+        replies = await self._settle(TOUCH, (_milliseconds(lease),), uids)
         return [deadline for reply in replies for deadline in reply]
+
+    def _lease_of(self, lease: float | None) -> float:
+        """What is leased without saying for how long: the queue's lease, else 60 s."""
+        lease = next((each for each in (lease, self._lease) if each is not None), 60)
+        _check_seconds("lease", lease, least=0.001)
+        return lease
 
     async def _bury(self, uid: str, reason: str = "buried") -> bool:
         """Put an item in flight to the dead letters; True if this call did it. Fenced as in ack."""
@@ -1659,8 +1704,7 @@ class _Steps(Generic[T]):
 
     async def _hand_back(self, uids: Iterable[str], uncounted: bool = True) -> int:
         """Put items in flight, newest first, to the front of the queue."""
-        chunks = _chunks_of([(_encode_uid(uid), _token(uid)) for uid in uids])
-        return sum([await self._call(HAND_BACK, int(uncounted), *chunk) for chunk in chunks])
+        return sum(await self._settle(HAND_BACK, (int(uncounted),), uids))
 
     async def _forward(self, uid: str, to: str, item: Any) -> str | None:
         """Ack an item here and put another into the queue named ``to``, in one atomic step.
@@ -1692,27 +1736,21 @@ class _Steps(Generic[T]):
         _check_count("count", count, least=0)
         _check_count("offset", offset, least=0)
         found: list[DeadItem] = []
-        for start in range(offset, offset + count, 100):
-            reply = await self._call(DEAD, start, min(100, offset + count - start))
+        while len(found) < count:
+            start = offset + len(found)
+            reply = await self._call(DEAD, start, min(100, count - len(found)))
             for uid, died_at, payload, reason, about in zip(*[iter(reply)] * 5, strict=True):
-                found.append(
-                    DeadItem(
-                        _decode_uid(uid),
-                        payload,
-                        reason.decode("utf-8", "replace"),
-                        _attempts(about),
-                        float(died_at) / 1000,
-                    )
-                )
-            if len(reply) < 500:
+                why = reason.decode("utf-8", "replace")
+                died = float(died_at) / 1000
+                found.append(DeadItem(_decode_uid(uid), payload, why, _attempts(about), died))
+            if not reply:
                 break
         return found
 
     async def _revive(self, *uids: str) -> int:
         """Make dead items ready again, as if never delivered: those named, or all; how many."""
         if uids:
-            chunks = _chunks_of([(_encode_uid(uid),) for uid in uids])
-            return sum([(await self._call(REVIVE, *chunk))[1] for chunk in chunks])
+            return sum([(await self._call(REVIVE, _encode_uid(uid)))[1] for uid in uids])
         revived = 0
         for _ in range(0, await self._call_len(b"dead"), 100):
             revived += (await self._call(REVIVE))[1]
@@ -1736,7 +1774,7 @@ class _Steps(Generic[T]):
 
     async def _remove(self, uid: str) -> bool:
         """Drop an item wherever it stands, also out of somebody's hands; True if it was there."""
-        return await self._ack(str(uid))
+        return bool(await self._call(ACK, _encode_uid(uid), ""))
 
     async def _peek(self, count: int = 1) -> list[Item[bytes]]:
         """The next ready items in the order of delivery, at most ``count``, without taking them.
@@ -1747,13 +1785,13 @@ class _Steps(Generic[T]):
         found: list[Item[bytes]] = []
         offset = 0
         while len(found) < count:
-            places, reply = await self._call(PEEK, offset, 100)
+            looked, reply = await self._call(PEEK, offset, min(100, count - len(found)))
             for uid, payload, about in zip(*[iter(reply)] * 3, strict=True):
                 found.append(Item(_decode_uid(uid), payload, _attempts(about)))
-            offset += 100
-            if not places:
+            offset += looked
+            if not looked:
                 break
-        return found[:count]
+        return found
 
     async def _qsize(self) -> int:
         """How many items are ready to be got."""
@@ -1776,8 +1814,7 @@ class _Steps(Generic[T]):
 
         timeout: seconds, as for get. Looks ten times a second.
         """
-        _check_seconds("timeout", timeout, none=True)
-        deadline = None if not timeout else time.monotonic() + max(timeout, 0)
+        deadline = _deadline(timeout)
         while True:
             stats = await self._stats()
             if stats.total - stats.dead - (0 if delayed else stats.delayed) <= 0:
@@ -1812,6 +1849,14 @@ def _check_seconds(
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
     if not least <= value < 1e10:  # also refuses NaN
         raise ValueError(f"{name} must be at least {least} and less than 1e10 s, not {value!r}")
+
+
+def _deadline(timeout: Timeout) -> float | None:
+    """When a timeout that begins now is over, by the monotonic clock; None for never."""
+    if timeout is None or timeout == 0 or timeout == float("inf"):
+        return None
+    _check_seconds("timeout", timeout)
+    return time.monotonic() + max(timeout, 0)
 
 
 def _check_count(name: str, value: object, least: int, none: bool = False) -> None:
@@ -1901,12 +1946,6 @@ def _chunks(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield chunk
 
 
-def _chunks_of(groups: Sequence[tuple[Any, ...]]) -> Iterator[list[Any]]:
-    """The groups' members, in a row, of at most 500 groups at a time."""
-    for start in range(0, len(groups), _CHUNK_ITEMS):
-        yield [field for group in groups[start : start + _CHUNK_ITEMS] for field in group]
-
-
 def _embedded(url: str) -> Any:
     """The server behind ``embedded:`` (in the user's data directory) or ``embedded:///path``."""
     try:
@@ -1949,19 +1988,22 @@ class _DeliverySteps(Item[T]):
     lost: bool
     _settled: bool
     _queue: _Steps[T]
+    _lease: float
 
     @classmethod
     def _of(cls, item: Item[T], queue: _Steps[T], lease: float) -> Self:
         delivery = cls(item.uid, item.payload, item.attempts, item.deadline)
         delivery.lost = delivery._settled = False
         delivery._queue = queue
-        delivery._until = time.monotonic() + lease
+        delivery._lease, delivery._until = lease, time.monotonic() + lease
         return delivery
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Item, self.__getnewargs__()  # elsewhere nobody renews it
+
     def _settle(self, done: bool) -> None:
-        self._settled = True
+        self._settled, self.lost = True, not done
         if not done:
-            self.lost = True
             raise LeaseLost(
                 f"item {self.uid} is no longer held: its lease was lost, or it is settled"
             )
@@ -1980,8 +2022,9 @@ class _DeliverySteps(Item[T]):
 
     async def _touch(self, lease: float | None = None) -> None:
         """Renew the lease; raises LeaseLost if it is lost."""
+        lease = self._lease if lease is None else lease
         (deadline,) = await self._queue._touch_many((self.uid,), lease)
-        self._renewed(deadline, lease or self._queue._lease or 60)
+        self._renewed(deadline, lease)
         if not deadline:
             raise LeaseLost(
                 f"item {self.uid} is no longer held: its lease was lost, or it is settled"
@@ -2004,12 +2047,12 @@ class _ConsumeSteps(Generic[D]):
     _delivery: Any  # the class of D
 
     def __init__(
-        self, queue: _Steps[Any], prefetch: int, lease: float, renew: bool, timeout: Timeout
+        self, queue: _Steps[Any], prefetch: int, lease: float | None, renew: bool, timeout: Timeout
     ) -> None:
         _check_count("prefetch", prefetch, least=1)
-        _check_seconds("lease", lease, least=0.001)
-        _check_seconds("timeout", timeout, none=True)
-        self._queue, self._prefetch, self._lease = queue, min(prefetch, _CHUNK_ITEMS), lease
+        _deadline(timeout)
+        self._queue, self._prefetch = queue, min(prefetch, _CHUNK_ITEMS)
+        self._lease = queue._lease_of(lease)
         self._renew, self._timeout = renew, timeout
         self._current: D | None = None
         self._ahead: deque[D] = deque()
@@ -2034,8 +2077,8 @@ class _ConsumeSteps(Generic[D]):
                 self._current = item
                 return item
             done = self._take_done()
-            acks = [part for item in done for part in (_encode_uid(item.uid), _token(item.uid))]
             try:
+                acks = [part for item in done for part in (_encode_uid(item.uid), _token(item.uid))]
                 fetched = await self._queue._fetch(self._prefetch, self._timeout, self._lease, acks)
             except BaseException:
                 self._done.extendleft(reversed(done))  # acked again, which changes nothing
@@ -2095,9 +2138,12 @@ class _ConsumeSteps(Generic[D]):
         The item in hand goes to the front of the queue, or is failed if ``error`` is an Exception;
         what was fetched ahead goes back uncounted.
         """
+        await self._queue._finish(self._end(error))
+
+    async def _end(self, error: BaseException | None) -> None:
         helper, self._helper = self._helper, None
         if helper is not None:
-            helper()
+            await helper()  # what it had taken to ack is here again then
         item, self._current = self._current, None
         ahead = [each.uid for each in reversed(self._ahead)]
         self._ahead.clear()
@@ -2178,7 +2224,7 @@ class Delivery(_DeliverySteps[T]):
 class _BlockingConsume(_ConsumeSteps[Delivery[T]]):
     _delivery = Delivery
 
-    def _start_helper(self, seconds: float) -> Callable[[], None]:
+    def _start_helper(self, seconds: float) -> Callable[[], Coroutine[Any, Any, None]]:
         stop = threading.Event()
         this = weakref.ref(self, lambda _: stop.set())
 
@@ -2190,8 +2236,15 @@ class _BlockingConsume(_ConsumeSteps[Delivery[T]]):
                 _run(consumer._keep())
                 del consumer
 
-        threading.Thread(target=keep, name="saferedisqueue-leases", daemon=True).start()
-        return stop.set
+        thread = threading.Thread(target=keep, name="saferedisqueue-leases", daemon=True)
+        thread.start()
+
+        async def end() -> None:
+            stop.set()
+            if thread is not threading.current_thread():
+                thread.join()
+
+        return end
 
 
 @_named
@@ -2250,6 +2303,7 @@ class SafeRedisQueue(_Steps[T]):
     """
 
     _flavour = redis
+
     _no_retry = Retry(NoBackoff(), 0)
 
     @overload
@@ -2383,13 +2437,18 @@ class SafeRedisQueue(_Steps[T]):
     purge = _blocking(_Steps[T]._purge)
 
     def consume(
-        self, prefetch: int = 1, lease: float = 60, renew: bool = True, timeout: Timeout = 0
+        self,
+        prefetch: int = 1,
+        lease: float | None = None,
+        renew: bool = True,
+        timeout: Timeout = 0,
     ) -> Consumer[T]:
         """Iterate over items: each is acked when the next is asked for.
 
-        prefetch: items fetched at once, at most 500. With more than one, acks wait for the next
+        prefetch: items fetched at once, at most 250. With more than one, acks wait for the next
             fetch, or a third of the lease: when the process is killed, so many may come again.
-        lease: seconds; renewed by a thread while the item is in hand or waits here, if ``renew``.
+        lease: seconds; the queue's by default, else 60. Renewed by a thread, if ``renew``, while the
+            item is in hand or waits here.
         timeout: seconds, as for get; the loop ends when there was nothing for so long.
 
         What is out when the loop is left is given back: at once after ``with queue.consume() as
@@ -2400,7 +2459,7 @@ class SafeRedisQueue(_Steps[T]):
         return Consumer(self, prefetch, lease, renew, timeout)
 
     def processing(
-        self, timeout: Timeout = 0, lease: float = 60, renew: bool = True
+        self, timeout: Timeout = 0, lease: float | None = None, renew: bool = True
     ) -> Processing[T]:
         """``with queue.processing() as item:`` one item, or None after the timeout.
 
@@ -2440,6 +2499,15 @@ class SafeRedisQueue(_Steps[T]):
 # ---- The asyncio face ----------------------------------------------------------------------------
 
 
+async def _within(seconds: float, step: Coroutine[Any, Any, R]) -> R:
+    """The result of the step; asyncio.TimeoutError when it takes longer."""
+    scope: Any = getattr(asyncio, "timeout", None)
+    if scope is None:  # before Python 3.11
+        return await asyncio.wait_for(step, seconds)
+    async with scope(seconds):  # makes no task
+        return await step
+
+
 @_named
 class AsyncDelivery(_DeliverySteps[T]):
     __doc__ = _DeliverySteps.__doc__
@@ -2452,7 +2520,7 @@ class AsyncDelivery(_DeliverySteps[T]):
 class _AsyncConsume(_ConsumeSteps[AsyncDelivery[T]]):
     _delivery = AsyncDelivery
 
-    def _start_helper(self, seconds: float) -> Callable[[], object]:
+    def _start_helper(self, seconds: float) -> Callable[[], Coroutine[Any, Any, None]]:
         async def keep(this: weakref.ref[_AsyncConsume[T]]) -> None:
             while True:
                 await asyncio.sleep(seconds)
@@ -2463,7 +2531,12 @@ class _AsyncConsume(_ConsumeSteps[AsyncDelivery[T]]):
                 del consumer
 
         task = asyncio.create_task(keep(weakref.ref(self, lambda _: task.cancel())))
-        return task.cancel
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.wait((task,))
+
+        return end
 
 
 @_named
@@ -2504,6 +2577,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
     """
 
     _flavour = redis.asyncio
+
     _no_retry = AsyncRetry(NoBackoff(), 0)
 
     @overload
@@ -2572,12 +2646,13 @@ class AsyncSafeRedisQueue(_Steps[T]):
         try:
             if limit is not None and not connection.is_connected:
                 at_most = limit if timeout is None else min(limit, timeout)
-                await asyncio.wait_for(connection.connect(), at_most)
+                await _within(at_most, connection.connect())
             for each in (command, then) if then else (command,):
                 await connection.send_command(*each)
-                replies.append(
-                    await connection.read_response(disable_decoding=True, timeout=timeout)
-                )
+                # Its own timeout= would say None when it is over, as some replies do: so ours.
+                more = {} if timeout is None else {"timeout": timeout + 1}
+                read = connection.read_response(disable_decoding=True, **more)
+                replies.append(await (read if timeout is None else _within(timeout, read)))
         except ReadOnlyError:
             await connection.disconnect()
             raise
@@ -2587,7 +2662,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, asyncio.TimeoutError):
-                raise TimeoutError(f"not connected within {limit} s") from error
+                raise TimeoutError(f"no answer within {timeout or limit} s") from error
             raise
         self._idle.setdefault(limit, []).append(connection)
         return replies if then else replies[0]
@@ -2674,19 +2749,25 @@ class AsyncSafeRedisQueue(_Steps[T]):
     purge = _Steps[T]._purge
 
     def consume(
-        self, prefetch: int = 1, lease: float = 60, renew: bool = True, timeout: Timeout = 0
+        self,
+        prefetch: int = 1,
+        lease: float | None = None,
+        renew: bool = True,
+        timeout: Timeout = 0,
     ) -> AsyncConsumer[T]:
         """As the blocking one, for ``async for`` and ``async with``; a task renews the leases."""
         return AsyncConsumer(self, prefetch, lease, renew, timeout)
 
     def processing(
-        self, timeout: Timeout = 0, lease: float = 60, renew: bool = True
+        self, timeout: Timeout = 0, lease: float | None = None, renew: bool = True
     ) -> AsyncProcessing[T]:
         """As the blocking one, for ``async with``."""
         return AsyncProcessing(self, 1, lease, renew, timeout)
 
     async def close(self) -> None:
         """Finish what goes on in the background, a second at most, and close as the other face."""
+        if self._loop is not asyncio.get_running_loop():
+            self._reset()  # what an ended loop has left cannot be awaited here
         while self._background:
             await asyncio.wait(self._background)
         for connection in self._take_idle():
@@ -2707,7 +2788,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
 
 # ---- The command line --------------------------------------------------------------------------
 
-# The docstrings of the five commands are their --help.
+# The docstrings of the commands are their --help. Further ones are in the package saferedis.
 
 
 def _producer(args: argparse.Namespace) -> None:
@@ -2775,13 +2856,10 @@ def _consumer(args: argparse.Namespace) -> None:
       %(prog)s --drain --no-uid --null --name files | xargs -0 ls -l
     """
     from functools import partial
-    from itertools import islice
 
-    if (args.count or 0) < 0 or not args.timeout >= 0:
-        raise ValueError("--count and --timeout must not be negative")
     with _open_queue(args) as queue:
         signals = _Signals()
-        for item in islice(_take(queue, args, signals), args.count):
+        for item in _take(queue, args, signals):
             uid = b"" if args.no_uid else _encode_uid(item.uid) + b" "
             try:
                 signals.write(uid + item.payload + args.separator)
@@ -2796,7 +2874,10 @@ def _consumer(args: argparse.Namespace) -> None:
 def _take(
     queue: SafeRedisQueue[bytes], args: argparse.Namespace, signals: _Signals
 ) -> Iterator[Item[bytes]]:
-    """Items of the queue, until a signal, or until none came or can come for long enough."""
+    """Items of the queue, until they are enough, a signal comes, or none does for long enough."""
+    if (args.count or 0) < 0 or not args.timeout >= 0:
+        raise ValueError("--count and --timeout must not be negative")
+    taken = 0
     wait = -1.0  # first without waiting: there may be nothing to wait for
     deadline = time.monotonic() + args.timeout
 
@@ -2807,10 +2888,11 @@ def _take(
         stats = queue.stats()
         return item, stats.total == stats.dead
 
-    while not signals.seen:
+    while not signals.seen and taken != args.count:
         item, drained = _outlast(look, signals, 1, deadline) or (_NO_ITEM, True)
         if item.uid is not None:
             yield item
+            taken += 1
             wait, deadline = -1.0, time.monotonic() + args.timeout
         elif drained or (left := deadline - time.monotonic()) <= 0:
             break
@@ -2890,6 +2972,7 @@ def _stats(args: argparse.Namespace) -> None:
         return
     if facts["oldest"] is not None:
         facts["oldest"] = _duration(facts["oldest"])
+    facts["paused"] = "yes" if facts["paused"] else "no"
     for what, value in facts.items():
         print(f"{what.replace('_', ' '):10} {'-' if value is None else value}")
 
@@ -2904,19 +2987,22 @@ def _duration(seconds: float) -> str:
 
 
 def _purge(args: argparse.Namespace) -> None:
-    """Drop all items of the queue, also those that consumers have in hand.
+    """Drop all items of the queue, also those that consumers have in hand, or its dead letters.
 
     examples:
       %(prog)s --name mails
       %(prog)s --name mails --yes
+      %(prog)s --name mails --dead
     """
     with _open_queue(args) as queue:
         if sys.stdin.isatty() and not args.yes:
-            question = f"drop all {queue.stats().total} items of {queue!r}? [y/N] "
+            stats = queue.stats()
+            what = f"{stats.dead} dead" if args.dead else f"all {stats.total}"
+            question = f"drop {what} items of {queue!r}? [y/N] "
             print(question, end="", file=sys.stderr, flush=True)
             if sys.stdin.readline().strip().lower() not in ("y", "yes"):
                 raise SafeRedisQueueError("nothing was dropped")
-        print(f"{queue.purge()} items dropped")
+        print(f"{queue.purge_dead() if args.dead else queue.purge()} items dropped")
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -2968,11 +3054,10 @@ def _url(args: argparse.Namespace) -> str | None:
     return os.environ.get("SAFEREDISQUEUE_URL") or os.environ.get("REDIS_URL") or None
 
 
-def _open_queue(args: argparse.Namespace, autoclean_interval: float = 60) -> SafeRedisQueue[bytes]:
+def _open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[bytes]:
     """The queue asked for, its server found to be there; with payloads as they are stored."""
     url = _url(args)
-    settings: dict[str, Any] = {"autoclean_interval": autoclean_interval}
-    queue: SafeRedisQueue[bytes] = SafeRedisQueue(url=url, name=args.name, **settings)
+    queue = SafeRedisQueue[bytes](url=url, name=args.name, **settings)
     queue._decode = False  # whatever the URL says
     if queue._server is not None:
         _tell(f"embedded server, its data is in {queue._server.directory}")
@@ -3002,12 +3087,12 @@ def _parser() -> argparse.ArgumentParser:
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
             message = re.sub("://.*@", "://***@", message)  # it may quote a URL out of place
-            _tell(f"error: {message} (see {self.prog} --help)")
+            _tell(f"error: {message} (see {self.prog} --help{install})")
             raise SystemExit(2)
 
-    def command(run: Callable[[argparse.Namespace], None]) -> Parser:
+    def command(run: Callable[[argparse.Namespace], int | None]) -> Parser:
         does, _, more = inspect.cleandoc(run.__doc__ or "").partition("\n\n")
-        name, layout = run.__name__[1:], argparse.RawDescriptionHelpFormatter
+        name, layout = run.__name__.lstrip("_"), argparse.RawDescriptionHelpFormatter
         added: Parser = commands.add_parser(
             name, parents=[shared], formatter_class=layout, help=does, description=does, epilog=more
         )
@@ -3052,8 +3137,18 @@ def _parser() -> argparse.ArgumentParser:
     drain = "stop when no item is left, nor out with others; ready: when there is none to get"
     add("--drain", nargs="?", const="all", choices=("all", "ready"), help=drain)
     command(_stats).add_argument("--json", action="store_true", help="as one JSON object")
-    command(_purge).add_argument("--yes", action="store_true", help="do not ask")
+    purge = command(_purge)
+    purge.add_argument("--yes", action="store_true", help="do not ask")
+    purge.add_argument("--dead", action="store_true", help="only the dead letters")
     command(_demo)
+    install = ""
+    try:
+        from saferedis.commands import add_to
+    except ImportError:
+        install = "; for more commands: pip install saferedisqueue"
+        parser.epilog = f"{parser.epilog}\n\nthis is a copy{install}"
+    else:
+        add_to(command, consumer)
     return parser
 
 
@@ -3061,13 +3156,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; its exit status."""
     from argparse import Namespace
 
+    # Run as __main__ too, this is the one module that the package saferedis imports.
+    sys.modules.setdefault("saferedisqueue", sys.modules[__name__])
     args = _parser().parse_args(argv, Namespace(url=None, name="test"))
     logging.basicConfig(level=logging.ERROR, format="saferedisqueue: %(message)s")
     try:
         if None in (sys.stdin, sys.stdout, sys.stderr):
             # What is opened next, the connection to the server, would be taken for it.
             raise SafeRedisQueueError("standard input, output and error must be open")
-        args.run(args)
+        status: int = args.run(args) or 0
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # a line for people, never a traceback
         if isinstance(error, OSError):  # of standard output: to be met once, not at exit again
@@ -3077,7 +3174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _tell(f"error: {text}")
         kinds = {KeyboardInterrupt: 130, BrokenPipeError: 141, ValueError: 2, TypeError: 2}
         return next((kinds[kind] for kind in kinds if isinstance(error, kind)), 1)
-    return 0
+    return status
 
 
 if __name__ == "__main__":
