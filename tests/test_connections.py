@@ -679,6 +679,7 @@ def test_scripts_the_server_forgot_are_sent_again(
     queue = make()
     queue.put("a")
     client.script_flush()
+    client.config_resetstat()
     args = {"put": ("b",), "put_many": ("bc",), "get": (-1,), "ack": ("x",), "fail": ("x",)}
     getattr(queue, use)(*args.get(use, ()))
     assert client.info("commandstats")["cmdstat_eval"]["failed_calls"] == 0

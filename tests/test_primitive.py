@@ -31,9 +31,9 @@ def at(queue: Any, seconds: float) -> None:
 
 
 @pytest.fixture
-def many(face: Face, server: Server, client: redis.Redis) -> Any:
+def many(face: Face, server: Server, client: redis.Redis, settings: dict[str, Any]) -> Any:
     """Makes queues of the face, with arguments."""
-    return lambda **kw: face.queue(url=server.url, **{"name": "test", **kw})
+    return lambda **kw: face.queue(url=server.url, **{"name": "test", **settings, **kw})
 
 
 # -- leases ----------------------------------------------------------------------------------------
@@ -443,12 +443,12 @@ def test_peek_shows_what_comes_next_and_takes_nothing(queue: Any, client: redis.
 # -- forward ---------------------------------------------------------------------------------------
 
 
-def test_forward_moves_work_on_in_one_step(many: Any, client: redis.Redis) -> None:
+def test_forward_moves_work_on_in_one_step(many: Any, payload: Any, client: redis.Redis) -> None:
     source, target = many(), many(name="next")
     source.put("a")
     uid, _ = source.get(-1)
     new = source.forward(uid, "next", "b")
-    assert target.get(-1) == (new, b"b")
+    assert target.get(-1) == (new, payload("b"))
     assert source.stats().total == 0
     check_places(client, "next")
 
@@ -508,7 +508,7 @@ def test_an_item_acked_before_a_break_does_not_come_back(many: Any) -> None:
     assert queue.stats().total == 1
 
 
-def test_an_exception_in_the_body_fails_the_item(many: Any) -> None:
+def test_an_exception_in_the_body_fails_the_item(many: Any, payload: Any) -> None:
     queue = many(max_attempts=1)
     queue.put_many("ab")
     with pytest.raises(ZeroDivisionError), queue.consume(prefetch=2) as items:
@@ -517,7 +517,7 @@ def test_an_exception_in_the_body_fails_the_item(many: Any) -> None:
     (dead,) = queue.dead()
     assert dead.payload == b"a"
     assert dead.reason == "ZeroDivisionError: division by zero"
-    assert queue.get(-1).payload == b"b"
+    assert queue.get(-1).payload == payload("b")
 
 
 def test_who_lost_a_lease_is_told(many: Any) -> None:
@@ -537,13 +537,13 @@ def test_who_lost_a_lease_is_told(many: Any) -> None:
     assert queue.ack(thief.uid) is True
 
 
-def test_processing_acks_one_item_or_fails_it(many: Any) -> None:
+def test_processing_acks_one_item_or_fails_it(many: Any, payload: Any) -> None:
     queue = many(max_attempts=2)
     with queue.processing(timeout=-1) as item:
         assert item is None
     queue.put("a")
     with queue.processing() as item:
-        assert item.payload == b"a"
+        assert item.payload == payload("a")
     assert queue.stats().total == 0
     queue.put("b")
     with pytest.raises(ZeroDivisionError), queue.processing() as item:
