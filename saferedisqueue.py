@@ -1112,6 +1112,8 @@ class _Steps(Generic[T]):
             return client
         if url is None:
             return self._flavour.Redis(*args, **kw)
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a str, not {type(url).__name__}")
         if args:
             warnings.warn("url= is given: positional arguments are ignored", stacklevel=4)
         for key in ("host", "port", "unix_socket_path"):
@@ -1179,7 +1181,7 @@ class _Steps(Generic[T]):
 
     def _take_idle(self) -> list[Any]:
         """All idle connections, no longer known here: their server may not be the right one now."""
-        taken = [connection for idle in self._idle.values() for connection in idle]
+        taken = [connection for idle in list(self._idle.values()) for connection in idle]
         self._idle = {}
         self._confirm = None
         return taken
@@ -1921,6 +1923,10 @@ def _describe(error: BaseException) -> str:
         return type(error).__name__
 
 
+def _is_read_only(error: ResponseError) -> bool:
+    return isinstance(error, ReadOnlyError) or "-READONLY " in str(error)  # 6.2's, of a script
+
+
 def _attempts(about: bytes) -> int:
     """The deliveries in a value of meta."""
     return int(about.split(b" ", 1)[0] or 0)
@@ -2338,18 +2344,20 @@ class SafeRedisQueue(_Steps[T]):
     ) -> Any:
         if not self._settings:
             self._locate()
+        end = float("inf") if timeout is None else time.monotonic() + timeout
         connection = self._pop_idle(limit) or self._open_connection(limit, timeout)
         replies = []
         try:
             for each in (command, then) if then else (command,):
                 connection.send_command(*each)
-                if timeout is not None and not connection.can_read(timeout):
-                    raise TimeoutError(f"no reply within {timeout:.1f} s")
+                if timeout is not None:
+                    if not connection.can_read(max(end - time.monotonic(), 0.01)):
+                        raise TimeoutError(f"no reply within {timeout:.1f} s")
                 replies.append(connection.read_response(disable_decoding=True))
-        except ReadOnlyError:
-            connection.disconnect()  # the next one may reach the new primary
-            raise
-        except ResponseError:
+        except ResponseError as error:
+            if _is_read_only(error):
+                connection.disconnect()  # the next one may reach the new primary
+                raise ReadOnlyError(str(error)) from error
             self._idle.setdefault(limit, []).append(connection)
             raise
         except BaseException:
@@ -2653,10 +2661,10 @@ class AsyncSafeRedisQueue(_Steps[T]):
                 more = {} if timeout is None else {"timeout": timeout + 1}
                 read = connection.read_response(disable_decoding=True, **more)
                 replies.append(await (read if timeout is None else _within(timeout, read)))
-        except ReadOnlyError:
-            await connection.disconnect()
-            raise
-        except ResponseError:
+        except ResponseError as error:
+            if _is_read_only(error):
+                await connection.disconnect()
+                raise ReadOnlyError(str(error)) from error
             self._idle.setdefault(limit, []).append(connection)
             raise
         except BaseException as error:

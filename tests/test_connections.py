@@ -619,6 +619,7 @@ def test_a_get_that_is_interrupted_leaves_no_reply_behind(make: Make, client: re
                 with pytest.raises(Interrupted):
                     queue.get(60)
                 killer.result()
+            wait_for_blocked(client, 0)  # until then the server may hand it what is put
             uid = queue.put(str(n))
             assert len(uid) == 36
             assert queue.stats().total == 1
@@ -682,7 +683,7 @@ def test_scripts_the_server_forgot_are_sent_again(
     client.config_resetstat()
     args = {"put": ("b",), "put_many": ("bc",), "get": (-1,), "ack": ("x",), "fail": ("x",)}
     getattr(queue, use)(*args.get(use, ()))
-    assert client.info("commandstats")["cmdstat_eval"]["failed_calls"] == 0
+    assert client.info("commandstats")["cmdstat_eval"]["calls"] == 1
 
 
 def test_a_read_only_server_is_waited_out_by_get_alone(
@@ -908,12 +909,14 @@ def test_a_half_dead_connection_is_given_up_long_before_the_timeout(
     with Relay(server) as relay:
         queue = SafeRedisQueue(url=relay.url, name="test", wait_slice=0.05)
         with queues(queue), ThreadPoolExecutor() as pool:
-            waiting = pool.submit(queue.get, 20)
+            waiting = pool.submit(queue.get, 40)
             wait_for_blocked(client)
             relay.go_silent()
             wait_for_blocked(client, 0)
+            start = time.monotonic()
             seed(client, items={"a": "A"}, queue=["a"])
             assert waiting.result() == ("a", b"A")
+            assert time.monotonic() - start < 25
 
 
 def test_get_keeps_its_timeout_when_each_step_of_connecting_is_slow(

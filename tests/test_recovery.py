@@ -216,6 +216,21 @@ def test_a_stopped_waiter_that_is_real_shares_nothing_with_the_next_holder(
     assert taker.ack(queue.other.uid) is True
 
 
+def test_a_waiter_gets_an_orphan_that_somebody_else_brought_back(
+    make: Make, client: redis.Redis
+) -> None:
+    dead, queue = make(), make(wait_slice=30)
+    dead._at = 1000  # long ago
+    uid = dead.put("a")
+    dead.get()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(queue.get, 20)
+        wait_for_blocked(client)
+        client.lmove("srq:test:ackbuf", "srq:test:queue", "RIGHT", "LEFT")
+        item = waiting.result()
+    assert (item.uid, item.attempts) == (uid, 2)
+
+
 # -- numbered calls --------------------------------------------------------------------------------
 
 
