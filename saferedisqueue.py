@@ -2350,9 +2350,9 @@ class SafeRedisQueue(_Steps[T]):
         try:
             for each in (command, then) if then else (command,):
                 connection.send_command(*each)
-                if timeout is not None:
-                    if not connection.can_read(max(end - time.monotonic(), 0.01)):
-                        raise TimeoutError(f"no reply within {timeout:.1f} s")
+                left = max(end - time.monotonic(), 0.01)
+                if timeout is not None and not connection.can_read(left):
+                    raise TimeoutError(f"no reply within {timeout:.1f} s")
                 replies.append(connection.read_response(disable_decoding=True))
         except ResponseError as error:
             if _is_read_only(error):
@@ -2455,8 +2455,8 @@ class SafeRedisQueue(_Steps[T]):
 
         prefetch: items fetched at once, at most 250. With more than one, acks wait for the next
             fetch, or a third of the lease: when the process is killed, so many may come again.
-        lease: seconds; the queue's by default, else 60. Renewed by a thread, if ``renew``, while the
-            item is in hand or waits here.
+        lease: seconds; the queue's by default, else 60. Renewed by a thread, if ``renew``, while
+            the item is in hand or waits here.
         timeout: seconds, as for get; the loop ends when there was nothing for so long.
 
         What is out when the loop is left is given back: at once after ``with queue.consume() as
