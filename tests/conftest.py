@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import redis
-import servers
-from helpers import FACES, Face
 
 import saferedisqueue
+import servers
+from helpers import FACES, Face
 
 # What a caller may set on a client, and the queue must work with. RESP 2 is the default of redis-py
 # up to 7, RESP 3 that of 8.

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import redis
+
 from conftest import SETTINGS
 from helpers import Face, check_places, eventually, lapse, snapshot
-from servers import Server
-
 from saferedisqueue import Item, NoItem
+from servers import Server
 
 
 def test_what_is_put_is_got_in_order(queue: Any, payload: Any) -> None:

@@ -389,6 +389,7 @@ ARGS: dict[str, tuple[Script, tuple[Any, ...], str]] = {
     "hand back a leased one": (HAND_BACK, (0, "h", "tok"), ""),
     "undo a wait": (UNDO, ("none", *WOKEN), ""),
     "bury": (BURY, ("a", "tok", "why"), ""),
+    "forward": (FORWARD, ("a", "tok", "new", "N"), "a"),
     "revive": (REVIVE, ("d",), ""),
     "revive all": (REVIVE, (), ""),
     "purge the dead": (PURGE_DEAD, (), "d"),
@@ -428,7 +429,7 @@ def test_a_call_sent_again_gets_the_same_answer_and_changes_nothing(
     queue: Any, client: redis.Redis, move: str
 ) -> None:
     seed_everything(client)
-    script, args, gone = ARGS[move]
+    script, args, _gone = ARGS[move]
     slot = queue._take_slot()
     answer = call(queue, script, *args, slot=slot)
     before = snapshot(client)
@@ -440,7 +441,7 @@ def test_a_call_sent_again_gets_the_same_answer_and_changes_nothing(
 def test_an_earlier_call_that_arrives_late_is_refused(
     queue: Any, client: redis.Redis, move: str
 ) -> None:
-    script, args, gone = ARGS[move]
+    script, args, _gone = ARGS[move]
     slot = queue._take_slot()
     late = copy.copy(slot)
     slot.number += 1
@@ -603,7 +604,7 @@ def test_nothing_moves_while_items_or_queue_are_no_hash_or_list(
     client.delete(f"srq:test:{broken}")
     seed(client, **{broken: "a string"})
     before = snapshot(client)
-    script, args, gone = ARGS[move]
+    script, args, _gone = ARGS[move]
     assert "WRONGTYPE" in (failure(queue, script, *args) or "")
     after = snapshot(client)
     assert after.pop("meta").keys() == before.pop("meta").keys()
