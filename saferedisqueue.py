@@ -1037,10 +1037,12 @@ class _Steps(Generic[T]):
         durable: int | Literal["fsync"] | None = None,
         durable_timeout: float = 5.0,
         wait_slice: float = 1.0,
+        autoclean_interval: Any = ...,
         **kw: Any,
     ) -> None:
         self.name = _checked_name(name)
-        self.AUTOCLEAN_INTERVAL = kw.pop("autoclean_interval", self.AUTOCLEAN_INTERVAL)
+        if autoclean_interval is not ...:
+            self.AUTOCLEAN_INTERVAL = autoclean_interval
         _check_seconds("autoclean_interval", self.AUTOCLEAN_INTERVAL, least=0.001, none=True)
         _check_seconds("lease", lease, least=0.001, none=True)
         _check_seconds("wait_slice", wait_slice, least=0.01)
@@ -1080,15 +1082,14 @@ class _Steps(Generic[T]):
         self._encoding, self._encoding_errors = encoder.encoding, encoder.encoding_errors
         self._decode = encoder.decode_responses
 
-        # In a cluster a hash tag keeps the keys of a queue together, in one slot.
-        tagged = f"{{{self.name}}}" if self._is_cluster and "{" not in self.name else self.name
-        prefix = f"srq:{tagged}:"
+        prefix = self._prefix_of(self.name)
         self.ITEMS_KEY, self.QUEUE_KEY = f"{prefix}items", f"{prefix}queue"
         self.ACKBUF_KEY, self.BACKUP = f"{prefix}ackbuf", f"{prefix}backup"
         self.BACKUP_LOCK = f"{prefix}backuplock"
         self._prefix = prefix.encode(self._encoding, self._encoding_errors)
 
         self._reset()
+        self._retry = self._no_retry  # of a cluster that was never reached
         if not self._is_cluster:
             self._connect_as(
                 self._redis.connection_pool.connection_class,
@@ -1135,9 +1136,14 @@ class _Steps(Generic[T]):
                 "/ # ? : @ in a password must be percent-encoded"
             ) from None
 
+    def _prefix_of(self, name: str) -> str:
+        # In a cluster a hash tag keeps the keys of a queue together, in one slot.
+        return f"srq:{{{name}}}:" if self._is_cluster and "{" not in name else f"srq:{name}:"
+
     def __repr__(self) -> str:
         settings = self._settings
         where = settings.get("path") or f"{settings.get('host')}:{settings.get('port')}"
+        where = getattr(settings.get("connection_pool"), "service_name", where)  # Sentinel's
         where = "a cluster" if self._is_cluster else f"{where} db {settings.get('db') or 0}"
         return f"<{type(self).__name__} {self.name!r} on {where}>"
 
@@ -1186,10 +1192,13 @@ class _Steps(Generic[T]):
         self._confirm = None
         return taken
 
-    def _take_slot(self) -> _Slot:
+    def _check_owner(self) -> None:
+        """Begin anew in a forked child."""
         if self._pid != os.getpid():
-            self._parents = self._idle  # not closed: that would end the parent's connections
             self._reset()
+
+    def _take_slot(self) -> _Slot:
+        self._check_owner()
         try:
             slot = self._slots.pop()
         except IndexError:
@@ -1268,6 +1277,7 @@ class _Steps(Generic[T]):
                 # cluster is given the time of an election, some 5 s.
                 most = 7 if self._is_cluster else 1
                 if failures >= most or isinstance(error, (TimeoutError, ReadOnlyError)):
+                    await self._renew()  # also if it is not sent again: for the next call
                     return await self._resend(error, send)
                 if failures:
                     await self._sleep(0.05 * 2**failures)
@@ -1276,7 +1286,7 @@ class _Steps(Generic[T]):
 
     async def _command(self, *command: Any) -> Any:
         """A command of one key that may be sent twice."""
-        self._take_slot()
+        self._check_owner()
         return await self._safely(lambda: self._do(*command))
 
     # -- payloads -------------------------------------------------------------------------------
@@ -1391,35 +1401,43 @@ class _Steps(Generic[T]):
 
     async def _put_durably(self, args: tuple[Any, ...]) -> Any:
         wait = int(self._durable_timeout * 1000)
-        if self._durable != "fsync":
-            self._confirm = ("WAIT", self._durable, wait)
-        elif self._confirm is None:
-            await self._check_fsync(wait)
-        # Replies within the server's own timeout, and some time for the network.
-        io = {"then": self._confirm or None, "timeout": self._durable_timeout + 5}
-        reply = await self._call(PUT, *args, **io)
-        if not self._confirm:
-            return reply
-        count, confirmed = reply
-        reached = confirmed[0] if isinstance(confirmed, list) else confirmed
-        if reached < self._confirm[1]:
+        slot = self._take_slot()
+
+        async def send() -> tuple[int, int, int]:
+            # Asked again after an outage: the server may be another one then.
+            confirm = ("WAIT", self._durable, wait) if self._durable != "fsync" else self._confirm
+            if confirm is None:
+                confirm = self._confirm = await self._check_fsync(wait)
+            if not confirm:
+                return await self._eval(PUT, slot, args), 0, 0
+            # Replies within the server's own timeout, and some time for the network.
+            io = {"then": confirm, "timeout": self._durable_timeout + 5}
+            count, confirmed = await self._eval(PUT, slot, args, **io)
+            return count, confirmed[0] if isinstance(confirmed, list) else confirmed, confirm[1]
+
+        count, reached, needed = await self._safely(send)
+        self._slots.append(slot)
+        if reached < needed:
             what = "its disk" if self._durable == "fsync" else f"{self._durable} replicas"
             raise NotDurable(
                 f"the server has the item, but did not confirm {what} within "
-                f"{self._durable_timeout} s ({reached} of {self._confirm[1]}): it may or may not "
+                f"{self._durable_timeout} s ({reached} of {needed}): it may or may not "
                 "survive a failure; put it again with the same uid"
             )
         return count
 
-    async def _check_fsync(self, wait: int) -> None:
+    async def _check_fsync(self, wait: int) -> tuple[Any, ...]:
         """How this server confirms that a write is on its disk; NotDurable if it cannot."""
-        config = _pairs(await self._command("CONFIG", "GET", "append*"))
-        info = (await self._command("INFO", "server")).decode()
+        config = _pairs(await self._do("CONFIG", "GET", "*append*"))
+        info = (await self._do("INFO", "server")).decode()
         if config.get("appendonly") != "yes":
             raise NotDurable('durable="fsync" needs a server with "appendonly yes"')
         if config.get("appendfsync") == "always":
-            self._confirm = ()  # the reply of the put itself comes after the fsync
-            return
+            if config.get("no-appendfsync-on-rewrite") == "yes":
+                raise NotDurable(
+                    'durable="fsync" needs a server with "no-appendfsync-on-rewrite no"'
+                )
+            return ()  # the reply of the put itself comes after the fsync
         version = re.search(r"redis_version:(\d+)", info)
         is_redis = "valkey" not in info
         if (
@@ -1428,8 +1446,7 @@ class _Steps(Generic[T]):
             and version
             and int(version[1]) >= 8
         ):
-            self._confirm = ("WAITAOF", 1, 0, wait)
-            return
+            return ("WAITAOF", 1, 0, wait)
         raise NotDurable(
             'durable="fsync" needs a server with "appendfsync always": under '
             f"{config.get('appendfsync')} this one confirms a write before it is on disk, or never "
@@ -1652,6 +1669,8 @@ class _Steps(Generic[T]):
     async def _fail(self, uid: str, delay: float | None = None, reason: str = "") -> bool:
         """Put an item in flight to the back of the queue; True if this call did it.
 
+        An item with a priority keeps its place within that: give it a delay, or others starve.
+
         uid: as get returned it, fenced as in ack. An item that is not in flight stays as it is.
         delay: seconds before it is delivered again; the queue's ``retry_delay`` by default.
         reason: kept with the dead letter that it becomes after ``max_attempts`` deliveries.
@@ -1717,7 +1736,7 @@ class _Steps(Generic[T]):
         """
         payload, new = self._dump(item), _new_uid()
         tag = re.compile(r"\{.*\}")
-        prefix = f"srq:{_checked_name(to)}:"
+        prefix = self._prefix_of(_checked_name(to))
         if self._is_cluster and tag.findall(prefix) != tag.findall(self.ITEMS_KEY):
             raise ValueError(
                 f"in a cluster forward needs names with the same hash tag: {self.name!r}, {to!r}"
@@ -2215,6 +2234,8 @@ def _named(face: type[S]) -> type[S]:
             update_wrapper(method, value, assigned=("__doc__", "__annotations__"))
             method.__module__, method.__qualname__ = face.__module__, f"{face.__name__}.{name}"
             setattr(face, name, method)
+    if "__init__" in vars(face):  # what inspect.signature and help() show
+        cast(Any, face).__init__.__wrapped__ = _Steps.__init__
     return face
 
 
@@ -2368,7 +2389,9 @@ class SafeRedisQueue(_Steps[T]):
 
     def _open_connection(self, limit: float | None, timeout: float | None) -> Any:
         connection = self._new_connection(limit)
-        if limit is not None:
+        if limit is None:
+            connection.connect()  # left to the first command, it would not ask Sentinel where to
+        else:
             # Opening takes several round trips: together they must not take longer either.
             at_most = limit if timeout is None else min(limit, timeout)
             watchdog = threading.Timer(at_most, connection.disconnect)
@@ -2613,13 +2636,13 @@ class AsyncSafeRedisQueue(_Steps[T]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._background: set[asyncio.Task[Any]] = set()
 
-    def _take_slot(self) -> _Slot:
+    def _check_owner(self) -> None:
+        super()._check_owner()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
                 self._reset()  # connections belong to the loop in which they were opened
             self._loop = loop
-        return super()._take_slot()
 
     # -- hooks ----------------------------------------------------------------------------------
 
@@ -2652,9 +2675,10 @@ class AsyncSafeRedisQueue(_Steps[T]):
         connection = self._pop_idle(limit) or self._new_connection(limit)
         replies = []
         try:
-            if limit is not None and not connection.is_connected:
-                at_most = limit if timeout is None else min(limit, timeout)
-                await _within(at_most, connection.connect())
+            if not connection.is_connected:  # left to sending, it would not ask Sentinel where to
+                bounds = [each for each in (limit, timeout) if each is not None]
+                opened = connection.connect()
+                await (_within(min(bounds), opened) if bounds else opened)
             for each in (command, then) if then else (command,):
                 await connection.send_command(*each)
                 # Its own timeout= would say None when it is over, as some replies do: so ours.

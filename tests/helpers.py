@@ -58,6 +58,9 @@ class Asyncio(Face):
         return Awaited(AsyncSafeRedisQueue(*args, **kw), self.loop.run_until_complete)
 
 
+WRAPPED = ("AsyncSafeRedisQueue", "AsyncDelivery", "AsyncConsumer", "AsyncProcessing")
+
+
 class Awaited:
     """An object of the asyncio face whose coroutines are run when called."""
 
@@ -73,7 +76,7 @@ class Awaited:
     def _run_and_wrap(self, value: Any) -> Any:
         if inspect.iscoroutine(value):
             value = self.run(value)
-        if type(value).__name__ in ("AsyncDelivery", "AsyncConsumer", "AsyncProcessing"):
+        if type(value).__name__ in WRAPPED:
             return Awaited(value, self.run)
         if inspect.ismethod(value) or inspect.isfunction(value):
             return lambda *args, **kw: self._run_and_wrap(value(*args, **kw))

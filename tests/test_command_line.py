@@ -442,10 +442,12 @@ def test_stats_are_told_to_people_and_programs(cli: CommandLine, queue: Queue) -
     queue.put_many([b"1", b"2", b"3"])
     queue.get()
     told = dict(line.rsplit(maxsplit=1) for line in cli.run("stats").decode().splitlines()[:-1])
-    assert told == {"queue": "test", "ready": "2", "in flight": "1", "dead": "0", "total": "3"}
+    counts = {"ready": 2, "in flight": 1, "delayed": 0, "dead": 0, "total": 3}
+    assert told == {"queue": "test", "paused": "no", **{k: str(n) for k, n in counts.items()}}
     facts = json.loads(cli.run("stats", "--json"))
     assert 0 <= facts.pop("oldest") < 60
-    assert facts == {"queue": "test", "ready": 2, "in_flight": 1, "dead": 0, "total": 3}
+    counts["in_flight"] = counts.pop("in flight")
+    assert facts == {"queue": "test", "paused": False, **counts}
 
 
 def test_stats_of_an_empty_queue_tell_no_age(cli: CommandLine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ import redis.sentinel
 
 import servers
 from helpers import Asyncio, Face, eventually, lapse, seed
-from saferedisqueue import NotDurable, SafeRedisQueue
+from saferedisqueue import AsyncSafeRedisQueue, NotDurable, SafeRedisQueue
 from topologies import Cluster, Watched, ask, elsewhere, go_on, hang, identity, info
 
 # What a caller meets in an outage, and sends again.
@@ -201,9 +202,9 @@ def test_nothing_confirmed_is_lost_when_a_master_is_killed(
     done = threading.Event()
 
     def consume() -> None:
-        known = {"host": "127.0.0.1", "port": master.port, "socket_timeout": 2}
+        known: Any = {"host": "127.0.0.1", "port": master.port, "socket_timeout": 2}
         # What a wait had moved when its connection broke comes back after two intervals.
-        of = {"name": "test", "autoclean_interval": 1}
+        of: Any = {"name": "test", "autoclean_interval": 1}
         with redis.RedisCluster(**known) as client, SafeRedisQueue(client=client, **of) as q:
             while not (done.is_set() and q.stats().total == 0):  # acks may have been lost
                 try:
@@ -252,6 +253,22 @@ def test_a_master_that_hangs_is_left_for_the_promoted_replica(
     insist(lambda: queue.put("b", uid="b"))
     assert info(replica, "replication")["role"] == "master"
     assert [queue.get(-1).uid for _ in "ab"] == ["a", "b"]
+
+
+def test_a_cluster_that_was_never_reached_is_a_connection_error() -> None:
+    class Impatient(AsyncSafeRedisQueue[bytes]):
+        async def _sleep(self, seconds: float) -> None:
+            pass
+
+    async def put() -> None:
+        client = redis.asyncio.RedisCluster(host="127.0.0.1", port=servers.free_port())
+        try:
+            await Impatient(client=client).put("a")
+        finally:
+            await client.aclose()
+
+    with pytest.raises(redis.ConnectionError, match="Redis Cluster cannot be connected"):
+        asyncio.run(put())
 
 
 def test_a_get_from_a_server_that_hangs_raises_and_reads_no_stray_reply_later(

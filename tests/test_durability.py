@@ -200,7 +200,7 @@ def test_where_the_log_is_synced_every_second_redis_8_is_waited_for(
             "no-appendfsync-on-rewrite no",
         ),
     ],
-    ids=" ".join,
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_a_server_that_cannot_tell_what_is_on_its_disk_is_refused(
     face: Face, label: str, policy: tuple[str, ...], message: str

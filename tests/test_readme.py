@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import functools
 import inspect
 import io
 import os
@@ -11,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,19 @@ from docutils import nodes
 
 import saferedisqueue
 import servers
-from saferedisqueue import Item, NoItem, SafeRedisQueue, Stats
+import test_deployments
+from helpers import Awaited, Face
+from saferedisqueue import (
+    AsyncSafeRedisQueue,
+    Consumer,
+    DeadItem,
+    Delivery,
+    Item,
+    NoItem,
+    SafeRedisQueue,
+    SafeRedisQueueError,
+    Stats,
+)
 
 CHECKOUT = Path(__file__).parents[1]
 README = (CHECKOUT / "README.rst").read_text(encoding="utf-8")
@@ -38,6 +51,16 @@ NOT_RUN = {
     "$ python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox": (
         "it runs these tests; that continuous integration runs it is tested below"
     ),
+    "from redis.cluster import RedisCluster": "the tests of clusters do this",
+    "user worker on >secret ~srq:*": "compared with what is tested, below",
+    "+del +hlen +llen +lrange +pexpire": "the same",
+    "+wait +config|get +info": "the same",
+}
+
+# What is of redis-py in the examples has a twin in asyncio.
+ASYNCIO = {
+    "redis.sentinel": "redis.asyncio.sentinel",
+    "redis.retry": "redis.asyncio.retry",
 }
 
 
@@ -65,7 +88,7 @@ BLOCKS = list(blocks())
 CONSOLE = [
     (section, text)
     for section, language, text in BLOCKS
-    if language == "code console" and text not in NOT_RUN
+    if language == "code console" and text.partition("\n")[0] not in NOT_RUN
 ]
 
 
@@ -87,10 +110,10 @@ UUID7 = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]
 
 
 class Checker(doctest.OutputChecker):
-    """Takes one UUID of version 7 for another."""
+    """Takes one UUID of version 7 for another, and one face for the other."""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
-        want, got = UUID7.sub("uid", want), UUID7.sub("uid", got)
+        want, got = (UUID7.sub("uid", text).replace("<Async", "<") for text in (want, got))
         return super().check_output(want, got, optionflags)
 
 
@@ -112,21 +135,52 @@ def test_every_code_block_is_run_or_has_a_reason_not_to_be() -> None:
     not_run = [
         text
         for _, language, text in BLOCKS
-        if language not in ("doctest", "code python", "code console") or text in NOT_RUN
+        if language not in ("doctest", "code python", "code console")
+        or text.partition("\n")[0] in NOT_RUN
     ]
     assert [text.partition("\n")[0] for text in not_run] == list(NOT_RUN)
 
 
-def test_the_python_examples_do_what_they_show(
-    server: servers.Server, client: redis.Redis, home: Path
+class Shown(Awaited):
+    """A queue of asyncio that looks like a blocking one, also after with, and when shown."""
+
+    @classmethod
+    def of(cls, face: Face, *args: Any, **kw: Any) -> Shown:
+        queue = face.queue(*args, **kw)
+        return cls(queue.wrapped, queue.run)
+
+    def __enter__(self) -> Shown:
+        self.run(self.wrapped.__aenter__())
+        return self
+
+    def __repr__(self) -> str:
+        return repr(self.wrapped)
+
+
+def test_the_python_examples_do_what_they_show_on_both_faces(
+    face: Face,
+    server: servers.Server,
+    client: redis.Redis,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In their order and in one namespace, as somebody who types them along."""
     names: dict[str, Any] = {"__name__": "readme"}
     report = io.StringIO()
     runner = doctest.DocTestRunner(Checker(), optionflags=doctest.ELLIPSIS)
+    twins = {SERVER_URL: server.url}
+    if face.queue_class is not SafeRedisQueue:
+        # The examples find the other face under the name of the blocking one, each call awaited.
+        twin = functools.partial(Shown.of, face)
+        monkeypatch.setattr(saferedisqueue, "SafeRedisQueue", twin)
+        twins |= ASYNCIO
     made: list[SafeRedisQueue[Any]] = []
     for _, language, text in BLOCKS:
-        code = text.replace(SERVER_URL, server.url)
+        if text.partition("\n")[0] in NOT_RUN:
+            continue
+        code = text
+        for here, there in twins.items():
+            code = code.replace(here, there)
         if language == "code python":
             exec(compile(code, "README.rst", "exec"), names)
         elif language == "doctest":
@@ -223,32 +277,65 @@ def test_continuous_integration_runs_the_test_command_shown() -> None:
 def test_the_arguments_of_the_constructor_are_those_described() -> None:
     named = {
         name
-        for name, parameter in inspect.signature(SafeRedisQueue.__init__).parameters.items()
+        for name, parameter in inspect.signature(saferedisqueue._Steps.__init__).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
     assert terms("The constructor") == named | {"autoclean_interval"}
 
 
-@pytest.mark.parametrize("kind", [SafeRedisQueue, Item, NoItem, Stats])
+@pytest.mark.parametrize(
+    "kind",
+    [SafeRedisQueue, AsyncSafeRedisQueue, Item, NoItem, Stats, DeadItem, Delivery, Consumer],
+)
 def test_whatever_is_public_is_described(kind: type[Any]) -> None:
     inherited = {*dir(tuple), "push", "pop"}
     public = {name for name in dir(kind) if name[0] != "_"} - inherited
     public |= {name for name in kind.__annotations__ if name[0] != "_"}
+    assert not_described(public) == set()
+
+
+def test_whatever_the_module_exports_is_described() -> None:
+    assert not_described(saferedisqueue.__all__) == set()
+
+
+def not_described(names: Iterable[str]) -> set[str]:
     described = " ".join(literals() | {text for _, _, text in BLOCKS})
-    assert {name for name in public if not re.search(rf"\b{name}\b", described)} == set()
+    return {name for name in names if not re.search(rf"\b{name}\b", described)}
 
 
 def test_the_methods_that_are_named_exist() -> None:
-    calls = (re.fullmatch(r"(?:queue\.)?(\w+)\(.*\)", literal) for literal in literals())
-    methods = {call[1] for call in calls if call} - {"SafeRedisQueue", "str"}
-    assert {name for name in methods if not hasattr(SafeRedisQueue, name)} == set()
+    calls = (re.fullmatch(r"(queue|item|items)?\.?(\w+)\(.*\)", each) for each in literals())
+    methods = {(call[1], call[2]) for call in calls if call} - {(None, "str")}
+    classes = {None: SafeRedisQueue, "queue": SafeRedisQueue, "item": Delivery, "items": Consumer}
+    found = {(on, name) for on, name in methods if hasattr(classes[on], name)}
+    found |= {(None, name) for name in ("aclose", *saferedisqueue.__all__)}
+    assert methods - found == set()
+
+
+def test_the_errors_are_those_of_the_module() -> None:
+    table = next(t for t in parsed().findall(nodes.table) if title_of(t) == "Errors")
+    described = {text.astext() for row in table.findall(nodes.row) for text in row[0].findall()}
+    errors = {
+        name
+        for name, value in vars(saferedisqueue).items()
+        if isinstance(value, type) and issubclass(value, SafeRedisQueueError)
+    }
+    assert len(errors) > 4
+    assert errors <= described
+
+
+def test_the_commands_that_a_user_must_be_allowed_are_those_tested() -> None:
+    shown = [text for _, language, text in BLOCKS if language == "code text"]
+    tested = [test_deployments.PLAIN, test_deployments.REST, test_deployments.DURABLE]
+    assert [sorted(re.findall(r"\+(\S+)", text)) for text in shown] == list(map(sorted, tested))
 
 
 def test_the_table_of_keys_is_that_of_the_scripts() -> None:
     scripts = [s for s in vars(saferedisqueue).values() if isinstance(s, saferedisqueue.Script)]
     table = next(t for t in parsed().findall(nodes.table) if title_of(t) == "Keys")
     described = [row[0].astext() for row in table.findall(nodes.row)][1:]
-    assert set(described) == {key for s in scripts for key in s.keys} | {"last:<id>"}
+    keys = {key.removeprefix("to_") for script in scripts for key in script.keys}
+    assert set(described) == keys | {"last:<id>"}
 
 
 def test_the_options_that_are_named_exist() -> None:
@@ -257,7 +344,9 @@ def test_the_options_that_are_named_exist() -> None:
         run = [sys.executable, module, *command, "--help"]
         return subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout
 
-    everything = " ".join(map(help_of, ("producer", "consumer", "demo", "stats", "purge")))
+    first = ("producer", "consumer", "demo", "stats", "purge")
+    further = ("dead", "revive", "remove", "peek", "pause", "resume", "doctor")
+    everything = " ".join(map(help_of, (*first, *further)))
     lines = [line for _, text in CONSOLE for line in text.splitlines() if "saferedisqueue" in line]
     named = {
         option

@@ -23,10 +23,10 @@ from test_command_line import MODULE, SIGNALS, CommandLine, payloads, waiting
 
 Queue = SafeRedisQueue[Any]
 
-# Tells that it runs, and its process id, and ends when the test says so.
+# Tells that it runs, and its process id, and ends when the test says so, or is long over.
 UNTIL_TOLD = """
 echo $$ > "$0/$SAFEREDISQUEUE_UID"
-until [ -e "$0/go" ]; do sleep 0.02; done
+until [ -e "$0/go" ] || [ $((looks += 1)) -gt 3000 ]; do sleep 0.02; done
 """
 
 
@@ -205,6 +205,14 @@ def test_children_that_a_command_leaves_hold_nothing_up(
     assert queue.stats().total == 0
 
 
+def test_a_child_that_goes_on_talking_holds_nothing_up(cli: CommandLine, queue: Queue) -> None:
+    queue.put(b"1")
+    work = ("--", "sh", "-c", "yes >&2 &")
+    with cli.start("consumer", "-c", "1", *work, stderr=subprocess.DEVNULL) as process:
+        assert process.wait(60) == 0
+    assert queue.stats().total == 0
+
+
 def test_a_lease_is_renewed_while_the_command_runs(
     cli: CommandLine, queue: Queue, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -265,6 +273,21 @@ def test_a_signal_ends_a_consumer_with_a_command_that_waits(
     assert (out, err, process.returncode) == (b"", b"", 0)
 
 
+def test_an_item_that_comes_together_with_a_signal_is_given_back(
+    cli: CommandLine, queue: Queue, client: redis.Redis
+) -> None:
+    with cli.start("consumer", "--", "echo", "worked") as process:
+        waiting(client)
+        process.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        queue.put(b"1")
+        process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == (b"", b"", 0)
+    item = queue.get_nowait()
+    assert (item.payload, item.attempts) == (b"1", 1)
+
+
 @pytest.mark.parametrize("trap", ["", "trap '' TERM;", "trap 'exit 0' TERM;"])
 def test_a_second_signal_ends_the_commands_and_gives_their_items_back(
     cli: CommandLine, queue: Queue, client: redis.Redis, tmp_path: Path, trap: str
@@ -276,7 +299,8 @@ def test_a_second_signal_ends_the_commands_and_gives_their_items_back(
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    assert (out, err, process.returncode) == (b"", b"", 130)
+    assert (out, process.returncode) == (b"", 130)
+    assert re.fullmatch(b"(Terminated\n)*", err)  # by the shell, of what it ran
     assert all(is_gone(pid) for pid in pids)
     check_places(client)
     items = [queue.get_nowait() for _ in uids]
@@ -287,7 +311,7 @@ def test_children_are_ended_with_their_command(
     cli: CommandLine, queue: Queue, tmp_path: Path
 ) -> None:
     uid = queue.put(b"1")
-    stubborn = f'sh -c "trap \'\' TERM; $1" "$0" & wait'
+    stubborn = 'sh -c "trap \'\' TERM; $1" "$0" & wait'
     work = ("--", "sh", "-c", stubborn, str(tmp_path), UNTIL_TOLD)
     with cli.start("consumer", *work) as process:
         (pid,) = running(tmp_path, uid)
@@ -457,7 +481,7 @@ def test_a_copy_of_the_module_says_how_to_get_the_other_commands(
 
 
 def test_the_module_run_as_a_program_is_loaded_once(cli: CommandLine) -> None:
-    out, err = cli.sh('"$1" -X importtime "$2" doctor')
+    _, err = cli.sh('"$1" -X importtime "$2" doctor')
     assert "saferedis.doctor" in err
     assert not re.search(r"\| +saferedisqueue$", err, re.M)
 

@@ -1,0 +1,319 @@
+"""What endangers the items of a queue: settings of its server, and what its keys hold.
+
+    with SafeRedisQueue(url="redis://localhost:6379/0", name="orders") as queue:
+        for finding in examine(queue):
+            print(finding.problem, finding.advice, sep=": ")
+
+It looks while the queue is used, in small steps, none of which keeps the server busy for more than
+a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from saferedisqueue import (
+    _AT_MAXMEMORY,
+    _READY,
+    SafeRedisQueue,
+    Script,
+    _check_count,
+    _decode_uid,
+    _pairs,
+    _run,
+)
+
+__all__ = ["Finding", "examine"]
+
+Queue = SafeRedisQueue[Any]
+
+KEYS = {
+    "items": "hash",
+    "queue": "list",
+    "ackbuf": "list",
+    "backup": "list",
+    "backuplock": "string",
+    "meta": "hash",
+    "leases": "zset",
+    "delayed": "zset",
+    "priority": "zset",
+    "dead": "zset",
+    "reasons": "hash",
+    "paused": "string",
+}
+# In this order, what moves while it is looked for is met: queue, read from the left, shows each uid
+# that stays in it, and one that is taken, on the right, stands in a place that follows.
+PLACES = ("queue", "priority", "delayed", "dead", "ackbuf", "backup", "leases")
+
+# CVE-2025-49844, with -46817 and -46819: a script can execute code on the server. Repaired on
+# 3 October 2025 in these releases (https://github.com/redis/redis/security/advisories,
+# GHSA-4789-qfc9-5f9q; https://github.com/valkey-io/valkey/releases/tag/8.1.4), and in all later
+# lines; in older lines, such as Redis 7.0, never.
+REPAIRED = {
+    "redis": {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2},
+    "valkey": {(7, 2): 11, (8, 0): 6, (8, 1): 4},
+}
+
+
+class Finding(NamedTuple):
+    """Something that endangers items.
+
+    kind     a word for programs: eviction, persistence, role, memory, version, type, lock, unknown,
+             lost, double; unseen for what could not be looked at
+    problem  what it is, in a line
+    advice   what to do about it
+    uids     of the items concerned, if it is about single ones
+    """
+
+    kind: str
+    problem: str
+    advice: str
+    uids: tuple[str, ...] = ()
+
+
+def examine(queue: Queue, limit: int = 1_000_000, repair: bool = False) -> list[Finding]:
+    """What endangers the items of this queue; an empty list if nothing was found.
+
+    limit: items, and keys of the server, above which they are not looked at one by one.
+    repair: make items ready that stand nowhere.
+    """
+    _check_count("limit", limit, least=1)
+    found: list[Finding] = []
+
+    def look(what: str, check: Callable[..., Iterator[Finding]], *args: Any) -> None:
+        try:
+            found.extend(check(queue, *args))
+        except ResponseError as error:  # not allowed, as a rule
+            advice = f"allow this user to look, or ask who runs the server about {what}"
+            found.append(Finding("unseen", f"{what} could not be looked at ({error})", advice))
+
+    look("its settings (INFO)", _of_server)
+    look("appendfsync (CONFIG GET)", _of_log)
+    look("the types of its keys", _of_types)
+    if not any(finding.kind == "type" for finding in found):
+        look("its items", _of_items, limit, repair)
+    look("unknown keys", _of_keys, limit)
+    return found
+
+
+def _ask(queue: Queue, *command: Any) -> Any:
+    return _run(queue._command(*command))
+
+
+def _key(queue: Queue, name: str) -> bytes:
+    return queue._prefix + name.encode()
+
+
+# ---- the server ----------------------------------------------------------------------------------
+
+
+def _of_server(queue: Queue) -> Iterator[Finding]:
+    lines = _ask(queue, "INFO").decode("utf-8", "replace").splitlines()
+    info = dict(line.split(":", 1) for line in lines if ":" in line)
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        problem = f"the server evicts keys when its memory is full (maxmemory-policy {policy})"
+        yield Finding("eviction", problem, "set maxmemory-policy noeviction")
+    if info.get("aof_enabled") == "0":
+        problem = "the server keeps no append-only file, so a restart loses items"
+        yield Finding("persistence", problem, "set appendonly yes, also in its configuration file")
+    if info.get("aof_last_write_status", "ok") != "ok":
+        problem = "the server could not write its append-only file"
+        yield Finding("persistence", problem, "look at its log, and whether its disk is full")
+    if info.get("role", "master") != "master":
+        problem = "this server is a replica, on which nothing can be put or got"
+        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        yield Finding("role", problem, f"give the URL of its primary, {primary}")
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if used > 0.9 * most > 0:
+        problem = f"{used / most:.0%} of the server's memory is used (maxmemory {most})"
+        yield Finding("memory", problem, "raise maxmemory, or consume: soon it will refuse puts")
+    yield from _of_version(info)
+
+
+def _of_version(info: dict[str, str]) -> Iterator[Finding]:
+    kind = "valkey" if "valkey_version" in info else "redis"
+    version = info.get(f"{kind}_version", "")
+    if not re.match(r"\d+\.\d+\.\d+", version):
+        return
+    major, minor, patch = (int(part) for part in re.findall(r"\d+", version)[:3])
+    line, lines = (major, minor), REPAIRED[kind]
+    if line > max(lines) or patch >= lines.get(line, math.inf):
+        return
+    better = [f"{a}.{b}.{c}" for (a, b), c in lines.items() if (a, b) >= line]
+    problem = f"scripts can execute code on {kind.title()} {version} (CVE-2025-49844)"
+    unless = "" if line in lines else ", unless the package's changelog names that CVE as fixed"
+    yield Finding("version", problem, f"upgrade to {better[0]} or later{unless}")
+
+
+def _of_log(queue: Queue) -> Iterator[Finding]:
+    if _pairs(_ask(queue, "CONFIG", "GET", "appendfsync")).get("appendfsync") == "no":
+        problem = "the server leaves to its system when the append-only file reaches the disk"
+        yield Finding("persistence", problem, "set appendfsync everysec or always")
+
+
+# ---- the keys ------------------------------------------------------------------------------------
+
+
+def _of_types(queue: Queue) -> Iterator[Finding]:
+    for name, kind in KEYS.items():
+        is_one = _ask(queue, "TYPE", _key(queue, name)).decode()
+        if is_one not in (kind, "none"):
+            problem = f"the key {_key(queue, name).decode()} is a {is_one}, not a {kind}"
+            yield Finding("type", problem, "rename it, and find out what else uses this prefix")
+        elif name == "backuplock" and _ask(queue, "PTTL", _key(queue, name)) == -1:
+            problem = f"the key {_key(queue, name).decode()} does not expire: a 3.0.0 consumer died"
+            advice = "the next get mends it in ten minutes or more; DEL it if no 3.0.0 is running"
+            yield Finding("lock", problem, advice)
+
+
+def _of_keys(queue: Queue, limit: int) -> Iterator[Finding]:
+    # A name may contain colons: what looks like a key of a queue named "<name>:more" is one.
+    known = re.compile(rb"(.*:)?(%s|last:[\w-]+)" % "|".join(KEYS).encode(), re.DOTALL)
+    pattern = re.sub(rb"[][*?^\\-]", rb"\\\g<0>", queue._prefix) + b"*"
+    if _ask(queue, "DBSIZE") > limit:
+        yield _too_many(f"unknown keys below {queue._prefix.decode()}", "keys", limit)
+        return
+    strange: set[bytes] = set()
+    for keys in _scan(lambda *args: _ask(queue, "SCAN", args[0], "MATCH", pattern, *args[1:])):
+        strange.update(key for key in keys if not known.fullmatch(key[len(queue._prefix) :]))
+    if strange:
+        problem = f"{_some(strange, 'keys')} below {queue._prefix.decode()} unknown to this version"
+        yield Finding("unknown", problem, "find out what else uses this prefix, or a later version")
+
+
+# ---- the items -----------------------------------------------------------------------------------
+
+UIDS = Script(
+    "items",
+    "cursor count",
+    """
+-- Returns what HSCAN does, without the payloads.
+local reply, step = redis.pcall('HSCAN', items, cursor, 'COUNT', count, 'NOVALUES'), 1
+if reply.err then  -- before Redis 7.4 and Valkey 8.0
+  reply, step = redis.call('HSCAN', items, cursor, 'COUNT', count), 2
+end
+local uids = {}
+for i = 1, #reply[2], step do uids[#uids + 1] = reply[2][i] end
+return {reply[1], uids}
+""",
+)
+
+STANDS = Script(
+    "items queue ackbuf backup meta leases delayed priority dead",
+    "uid repair most",
+    f"""
+-- Returns the places where an item stands, one as often as it stands there; nil if it is gone. With
+-- repair '1' one that stands nowhere is made ready, as autoclean does.
+-- most: entries of a list to look at from either end. One that came since it was read through is
+-- among them.
+if said then return {{}} end
+{_READY}
+if redis.call('HEXISTS', items, uid) == 0 then return false end
+local places, lists = {{}}, {{queue = queue, ackbuf = ackbuf, backup = backup}}
+for name, list in pairs(lists) do
+  local found = {{}}
+  for _, rank in ipairs({{1, -1}}) do
+    for _, at in ipairs(redis.call('LPOS', list, uid, 'RANK', rank, 'COUNT', 0, 'MAXLEN', most)) do
+      if not found[at] then places[#places + 1] = name end
+      found[at] = true
+    end
+    if redis.call('LLEN', list) <= tonumber(most) then break end
+  end
+end
+local sets = {{leases = leases, delayed = delayed, priority = priority, dead = dead}}
+for name, set in pairs(sets) do
+  if redis.call('ZSCORE', set, uid) then places[#places + 1] = name end
+end
+if #places == 0 and repair == '1' then
+  {_AT_MAXMEMORY}
+  make_ready(uid, redis.call('HGET', meta, uid))
+  answer('')
+end
+return places
+""",
+)
+
+_NEAR = 50_000  # entries of a list that LPOS goes through in about a millisecond
+_DOUBLES = 1000  # of them so many are looked at again; they harm less
+
+
+def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
+    sizes = [_ask(queue, "HLEN", _key(queue, "items")), _ask(queue, "LLEN", _key(queue, "queue"))]
+    if max(sizes) > limit:
+        yield _too_many("lost and double items", "items", limit)
+        return
+    # Nothing stands still meanwhile. So what seems amiss is looked at again, by a script.
+    uids = {
+        uid
+        for part in _scan(lambda *args: _run(queue._call(UIDS, args[0], args[2])))
+        for uid in part
+    }
+    seen: set[bytes] = set()
+    twice: set[bytes] = set()
+    for place in PLACES:
+        for uid in _standing(queue, place):
+            (twice if uid in seen else seen).add(uid)
+
+    def places_of(uid: bytes) -> list[bytes] | None:
+        reply: list[bytes] | None = _run(queue._call(STANDS, uid, int(repair), _NEAR))
+        return reply
+
+    lost = [uid for uid in uids - seen if places_of(uid) == []]
+    if lost:
+        problem = f"{_some(lost, 'items')} in no place from which items are delivered"
+        advice = "they were made ready now" if repair else "--repair makes them ready"
+        yield Finding("lost", problem, advice, _texts(lost))
+    double = [uid for uid in islice(twice & uids, _DOUBLES) if len(places_of(uid) or ()) > 1]
+    if double:
+        problem = f"{_some(double, 'items')} in two places"
+        advice = (
+            "a get drops the second copy; they come of 3.0.0 consumers that fail items too late"
+        )
+        yield Finding("double", problem, advice, _texts(double))
+
+
+def _standing(queue: Queue, place: str) -> Iterator[bytes]:
+    key = _key(queue, place)
+    if KEYS[place] == "zset":
+        for part in _scan(lambda *args: _ask(queue, "ZSCAN", key, *args)):
+            yield from dict.fromkeys(part[::2])  # ZSCAN may give one twice
+        return
+    start = 0
+    while part := _ask(queue, "LRANGE", key, start, start + 999):
+        yield from part
+        start += len(part)
+
+
+def _scan(step: Callable[..., Any]) -> Iterator[list[bytes]]:
+    """The parts that a SCAN of some sort gives, each asked for so that it does not take long."""
+    cursor, count = b"0", 100
+    while True:
+        start = time.monotonic()
+        cursor, part = step(cursor, "COUNT", count)
+        yield part
+        if cursor == b"0":
+            return
+        count = min(2 * count, 1000) if time.monotonic() - start < 0.002 else max(count // 2, 1)
+
+
+def _too_many(what: str, of: str, limit: int) -> Finding:
+    problem = f"{what} were not looked for, because there are more than {limit} {of}"
+    return Finding("unseen", problem, "name a higher --limit when the server has time")
+
+
+def _texts(names: list[bytes]) -> tuple[str, ...]:
+    return tuple(_decode_uid(name) for name in names)
+
+
+def _some(names: set[bytes] | list[bytes], what: str) -> str:
+    first = ", ".join(repr(_decode_uid(name)) for name in sorted(names)[:3])
+    stand = "stand" if what == "items" else "are"
+    return f"{len(names)} {what} ({first}{', ...' if len(names) > 3 else ''}) {stand}"

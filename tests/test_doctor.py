@@ -1,0 +1,357 @@
+"""The doctor: what it finds, what it repairs, and that it disturbs nothing."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+import servers
+from helpers import PLACES, call, check_places, eventually, lapse, seed, snapshot
+from saferedis import doctor
+from saferedis.doctor import Finding, examine
+from saferedisqueue import SafeRedisQueue
+from test_command_line import CommandLine
+
+Queue = SafeRedisQueue[Any]
+
+# What the tests' servers cannot help: they keep no log, and some of them are old.
+EXPECTED = ("persistence", "version")
+
+
+@pytest.fixture
+def queue(make: Callable[..., Queue]) -> Queue:
+    return make()
+
+
+@pytest.fixture
+def healthy(own_server: servers.Server) -> Iterator[tuple[redis.Redis, Queue]]:
+    """A client of a server with an append-only file, and a queue there."""
+    with own_server.client() as client, SafeRedisQueue(url=own_server.url, name="test") as queue:
+        yield client, queue
+
+
+def found(queue: Queue, **options: Any) -> list[Finding]:
+    """What is found beyond what is expected."""
+    return [each for each in examine(queue, **options) if each.kind not in EXPECTED]
+
+
+def kinds(queue: Queue) -> list[str]:
+    return [each.kind for each in examine(queue) if each.kind != "version"]
+
+
+# -- the server ------------------------------------------------------------------------------------
+
+
+def test_nothing_is_found_where_all_is_well(healthy: tuple[redis.Redis, Queue]) -> None:
+    client, queue = healthy
+    uids = queue.put_many([b"%d" % n for n in range(20)])
+    queue.put(b"later", delay=1000)
+    queue.put(b"first", priority=1)
+    queue.get_many(3, lease=60)
+    queue.get()
+    queue.bury(queue.get()[0] or "")
+    queue.pause()
+    assert len(uids) == 20
+    assert kinds(queue) == []
+    before = snapshot(client)
+    assert [each for each in examine(queue, repair=True) if each.kind != "version"] == []
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "kind", "text"),
+    [
+        ("maxmemory-policy", "allkeys-lru", "eviction", "allkeys-lru.*noeviction"),
+        ("maxmemory-policy", "volatile-ttl", "eviction", "volatile-ttl.*noeviction"),
+        ("appendonly", "no", "persistence", "append-only file.*appendonly yes"),
+        ("appendfsync", "no", "persistence", "disk.*everysec"),
+        ("maxmemory", "10mb", None, ""),
+    ],
+)
+def test_a_setting_that_endangers_items_is_told_with_what_to_do(
+    healthy: tuple[redis.Redis, Queue], setting: str, value: str, kind: str | None, text: str
+) -> None:
+    client, queue = healthy
+    client.config_set(setting, value)
+    assert kinds(queue) == ([kind] if kind else [])
+    if kind:
+        (finding,) = (each for each in examine(queue) if each.kind == kind)
+        assert re.search(text, f"{finding.problem}: {finding.advice}")
+
+
+def test_a_server_that_is_nearly_full_is_told(healthy: tuple[redis.Redis, Queue]) -> None:
+    client, queue = healthy
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.05))
+    (finding,) = (each for each in examine(queue) if each.kind != "version")
+    assert finding.kind == "memory"
+    assert re.match(r"(9|10)\d% of the server's memory", finding.problem)
+
+
+def test_a_replica_is_told_and_can_be_looked_at(
+    healthy: tuple[redis.Redis, Queue], own_server: servers.Server
+) -> None:
+    client, queue = healthy
+    seed(client, items={"lost": "1"})
+    client.replicaof("127.0.0.1", servers.free_port())
+    assert kinds(queue) == ["role", "lost"]
+    *_, finding = examine(queue, repair=True)
+    assert finding.kind == "unseen"
+    assert "READONLY" in finding.problem or "read only" in finding.problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "advice"),
+    [
+        ("redis", "6.0.16", "6.2.20"),
+        ("redis", "6.2.19", "6.2.20"),
+        ("redis", "6.2.20", None),
+        ("redis", "7.0.15", "7.2.11 or later, unless"),
+        ("redis", "7.2.4", "7.2.11"),
+        ("redis", "7.4.6", None),
+        ("redis", "8.0.3", "8.0.4"),
+        ("redis", "8.2.1", "8.2.2"),
+        ("redis", "8.2.2", None),
+        ("redis", "8.4.0", None),
+        ("redis", "255.255.255", None),
+        ("valkey", "7.2.10", "7.2.11"),
+        ("valkey", "8.0.6", None),
+        ("valkey", "8.1.3", "8.1.4"),
+        ("valkey", "9.0.0", None),
+        ("redis", "unstable", None),
+    ],
+)
+def test_versions_with_known_faults_in_lua_are_told(
+    kind: str, version: str, advice: str | None
+) -> None:
+    info = {"redis_version": "7.2.4", f"{kind}_version": version}
+    findings = list(doctor._of_version(info))
+    assert [each.kind for each in findings] == ([] if advice is None else ["version"])
+    if advice:
+        assert f"upgrade to {advice}" in findings[0].advice
+
+
+def test_what_may_not_be_asked_is_told_and_the_rest_is_looked_at(
+    own_server: servers.Server,
+) -> None:
+    with own_server.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "limited", "on", ">x", "~srq:*", "+@all", "-info", "-config", "-scan"
+        )
+        seed(client, items={"lost": "1"})
+    url = own_server.url.replace("unix://", "unix://limited:x@")
+    with SafeRedisQueue(url=url, name="test") as queue:
+        findings = examine(queue)
+    assert [each.kind for each in findings] == ["unseen", "unseen", "lost", "unseen"]
+    for finding, what in zip(findings, ("INFO", "CONFIG", "lost", "unknown keys"), strict=True):
+        assert what in f"{finding.problem} {finding.uids}"
+
+
+# -- the keys --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", doctor.KEYS)
+def test_a_key_of_the_wrong_type_is_told(queue: Queue, client: redis.Redis, key: str) -> None:
+    client.xadd(f"srq:test:{key}", {"a": 1})
+    findings = found(queue, repair=True)
+    assert [each.kind for each in findings] == ["type"]
+    assert f"srq:test:{key} is a stream, not a {doctor.KEYS[key]}" in findings[0].problem
+
+
+def test_the_names_of_the_keys_are_those_of_the_scripts() -> None:
+    import saferedisqueue
+
+    scripts = [each for each in vars(saferedisqueue).values() if hasattr(each, "keys")]
+    names = {
+        key for each in scripts if isinstance(each, saferedisqueue.Script) for key in each.keys
+    }
+    assert {name for name in names if not name.startswith("to_")} == set(doctor.KEYS)
+
+
+def test_a_lock_that_does_not_expire_is_told(queue: Queue, client: redis.Redis) -> None:
+    client.set("srq:test:backuplock", 1, ex=60)
+    assert found(queue) == []
+    client.persist("srq:test:backuplock")
+    assert [each.kind for each in found(queue)] == ["lock"]
+
+
+def test_unknown_keys_below_the_prefix_are_told_but_not_those_of_other_queues(
+    make: Callable[..., Queue], client: redis.Redis
+) -> None:
+    queue = make(name="a[b]*")
+    for other in ("a[b]*:c", "ab", "a[b]*d"):
+        make(name=other).put(b"1")
+    queue.put(b"1")
+    client.set("srq:ab:mine", 1)
+    assert found(queue) == []
+    client.set("srq:a[b]*:mine", 1)
+    client.set("srq:a[b]*:items2", 1)
+    (finding,) = found(queue)
+    assert finding.kind == "unknown"
+    assert "2 keys ('srq:a[b]*:items2', 'srq:a[b]*:mine')" in finding.problem
+
+
+# -- the items -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("meta", [{}, {"lost": "2 17 slot:1 ", "high": "1 17 - -5"}])
+def test_items_that_stand_nowhere_are_told_and_repaired(
+    queue: Queue, client: redis.Redis, meta: dict[str, str]
+) -> None:
+    seed(client, items={"lost": "1", "high": "2", "there": "3"}, queue=["there"])
+    if meta:
+        seed(client, meta=meta)
+    before = snapshot(client)
+    (finding,) = found(queue)
+    assert (finding.kind, set(finding.uids)) == ("lost", {"lost", "high"})
+    assert "2 items ('high', 'lost') stand in no place" in finding.problem
+    assert "--repair" in finding.advice
+    assert snapshot(client) == before
+    assert [each.kind for each in found(queue, repair=True)] == ["lost"]
+    check_places(client)
+    assert found(queue, repair=True) == []
+    assert {queue.get(-1).payload for _ in range(3)} == {b"1", b"2", b"3"}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_item_that_stands_somewhere_is_left_there(
+    queue: Queue, client: redis.Redis, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it came there after the place was looked at."""
+    alone = ["u"] if place in ("queue", "ackbuf", "backup") else {"u": 5}
+    seed(client, items={"u": "1"}, **{place: alone})
+    before = snapshot(client)
+    assert found(queue, repair=True) == []
+    monkeypatch.setattr(doctor, "_standing", lambda queue, place: iter(()))
+    assert found(queue, repair=True) == []
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("at", [0, 3, 9])
+def test_in_a_long_list_what_was_moved_is_found_at_both_ends(
+    queue: Queue, client: redis.Redis, at: int
+) -> None:
+    others = [f"u{n}" for n in range(9)]
+    seed(client, items={"u": "1"}, queue=[*others[:at], "u", *others[at:]])
+    stands = {most: call(queue, doctor.STANDS, "u", 0, most) for most in (1, 4, 6, 10, 100)}
+    seen = {0: (1, 4, 6, 10, 100), 3: (4, 6, 10, 100), 9: (1, 4, 6, 10, 100)}[at]
+    assert stands == {most: [b"queue"] if most in seen else [] for most in stands}
+
+
+def test_an_item_that_is_gone_is_not_brought_back(queue: Queue, client: redis.Redis) -> None:
+    assert call(queue, doctor.STANDS, "gone", 1, 100) is None
+    assert snapshot(client) == {}
+
+
+def test_a_repair_that_is_sent_again_changes_nothing(queue: Queue, client: redis.Redis) -> None:
+    seed(client, items={"lost": "1"})
+    slot = queue._take_slot()
+    for _ in range(2):
+        assert call(queue, doctor.STANDS, "lost", 1, 100, slot=slot) == []
+    assert snapshot(client)["queue"] == ["lost"]
+
+
+@pytest.mark.parametrize("second", PLACES)
+def test_items_that_stand_twice_are_told(queue: Queue, client: redis.Redis, second: str) -> None:
+    seed(client, items={"u": "1", "v": "2"}, queue=["v", "u"])
+    seed(client, **{second: ["u"] if second in ("queue", "ackbuf", "backup") else {"u": 5}})
+    before = snapshot(client)
+    (finding,) = found(queue, repair=True)
+    assert (finding.kind, finding.uids) == ("double", ("u",))
+    assert snapshot(client) == before
+
+
+def test_thousands_of_items_are_looked_at_in_slices(queue: Queue, client: redis.Redis) -> None:
+    items = {f"u{n}": "x" * 100 for n in range(5000)}
+    seed(client, items=items, queue=[uid for uid in items if not uid.endswith("77")])
+    client.zadd("srq:test:leases", {uid: 9e12 for uid in items if uid.endswith("177")})
+    client.config_resetstat()
+    (finding,) = found(queue)
+    assert finding.kind == "lost"
+    assert set(finding.uids) == {u for u in items if u.endswith("77") and not u.endswith("177")}
+    calls = {name: each["calls"] for name, each in client.info("commandstats").items()}
+    assert not {"cmdstat_keys", "cmdstat_hgetall", "cmdstat_hkeys"} & set(calls)
+    assert calls["cmdstat_hscan"] >= 5
+    assert calls["cmdstat_lrange"] >= 5
+
+
+def test_a_queue_larger_than_the_limit_is_not_looked_through(
+    queue: Queue, client: redis.Redis
+) -> None:
+    seed(client, items={f"u{n}": "1" for n in range(10)})
+    assert [each.kind for each in found(queue, limit=10)] == ["lost"]
+    client.config_resetstat()
+    assert {each.kind for each in found(queue, limit=9)} == {"unseen"}
+    assert "cmdstat_hscan" not in client.info("commandstats")
+    with pytest.raises(ValueError):
+        examine(queue, limit=0)
+
+
+def test_nothing_in_motion_is_taken_for_lost(
+    make: Callable[..., Queue], client: redis.Redis
+) -> None:
+    """Repairing over and over while items are put, leased, failed, delayed, acked and lapse."""
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def use() -> None:
+        dice = random.Random(6)
+        try:
+            with SafeRedisQueue[bytes](
+                client=client, name="test", autoclean_interval=0.05
+            ) as queue:
+                while not stop.is_set():
+                    queue.put_many([b"x"] * 20, priority=dice.choice([0, 0, 1]))
+                    for item in queue.get_many(25, timeout=-1, lease=dice.choice([0.01, 9])):
+                        dice.choice([queue.ack, queue.ack, queue.fail, str])(item.uid)
+                    if (uid := queue.get_nowait().uid) and dice.random() < 0.7:
+                        queue.fail(uid, delay=dice.choice([0, 0.02]))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=use) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        queue = make()
+        eventually(lambda: queue.stats().total > 200)
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            assert found(queue, repair=True) == []
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    lapse(client)
+    check_places(client)
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_the_command_prints_a_line_each_and_its_status_tells(
+    healthy: tuple[redis.Redis, Queue], own_server: servers.Server
+) -> None:
+    client, queue = healthy
+    if [each for each in examine(queue) if each.kind == "version"]:
+        pytest.skip("the server is of a version that the doctor warns of")
+    cli = CommandLine(own_server.url)
+    assert cli.run("doctor") == b"nothing was found that endangers items\n"
+    seed(client, items={"lost\n": "1"})
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    lines = cli.run("doctor", status=1).decode().splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith(": set maxmemory-policy noeviction")
+    assert "stand in no place" in lines[1]
+    client.config_set("maxmemory-policy", "noeviction")
+    assert b"were made ready now" in cli.run("doctor", "--repair", status=1)
+    cli.run("doctor")
+    assert queue.get().payload == b"1"
+    cli.run("doctor", "--limit", "0", status=2, said=".*limit must be at least 1.*")
