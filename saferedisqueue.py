@@ -1403,11 +1403,13 @@ class _Steps(Generic[T]):
         wait = int(self._durable_timeout * 1000)
         slot = self._take_slot()
 
-        async def send() -> tuple[int, int, int]:
+        async def send() -> tuple[Any, Any, Any]:
             # Asked again after an outage: the server may be another one then.
-            confirm = ("WAIT", self._durable, wait) if self._durable != "fsync" else self._confirm
-            if confirm is None:
+            confirm = self._confirm
+            if confirm is None and self._durable == "fsync":
                 confirm = self._confirm = await self._check_fsync(wait)
+            elif confirm is None:
+                confirm = self._confirm = ("WAIT", self._durable, wait)
             if not confirm:
                 return await self._eval(PUT, slot, args), 0, 0
             # Replies within the server's own timeout, and some time for the network.
@@ -2393,12 +2395,22 @@ class SafeRedisQueue(_Steps[T]):
             connection.connect()  # left to the first command, it would not ask Sentinel where to
         else:
             # Opening takes several round trips: together they must not take longer either.
+            late = threading.Event()
             at_most = limit if timeout is None else min(limit, timeout)
-            watchdog = threading.Timer(at_most, connection.disconnect)
+
+            def give_up() -> None:
+                late.set()
+                connection.disconnect()
+
+            watchdog = threading.Timer(at_most, give_up)
             watchdog.daemon = True
             watchdog.start()
             try:
                 connection.connect()
+            except Exception as error:  # whatever it meets when its socket goes
+                if late.is_set():
+                    raise TimeoutError(f"not connected within {at_most:.1f} s") from error
+                raise
             finally:
                 watchdog.cancel()
         return connection
