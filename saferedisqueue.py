@@ -2413,6 +2413,7 @@ class SafeRedisQueue(_Steps[T]):
                 raise
             finally:
                 watchdog.cancel()
+                watchdog.join()  # at once: no thread is left, which a fork would not survive
         return connection
 
     def _locate(self) -> None:

@@ -209,7 +209,8 @@ def test_a_terminal_shows_how_many_items_were_put(cli: CommandLine) -> None:
 
 
 def test_a_terminal_shows_nothing_without_tqdm(cli: CommandLine, tmp_path: Path) -> None:
-    (tmp_path / "tqdm.py").write_text("raise ImportError")
+    # Before all else, because the directory of the script comes before PYTHONPATH.
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['tqdm'] = None")
     cli.environment["PYTHONPATH"] = str(tmp_path)
     with terminal() as (stderr, shown):
         cli.run("producer", put=b"1\n2\n3\n", stderr=stderr)

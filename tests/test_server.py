@@ -47,7 +47,7 @@ class Client:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=cwd,
+            cwd=cwd or "/",  # not the checkout, whose package would be imported
             env={**os.environ, "PYTHONPATH": str(Path(module.__file__).parent.parent)},
         )
         self._url: str | None = None
