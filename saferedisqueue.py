@@ -1180,10 +1180,14 @@ class _Steps(Generic[T]):
         return self._connection_class(**settings)
 
     def _pop_idle(self, limit: float | None) -> Any | None:
-        try:
-            return self._idle.setdefault(limit, []).pop()
-        except IndexError:
-            return None
+        """An open connection of this kind; with a limit any other serves as well."""
+        kinds = [limit] if limit is None else [limit, *self._idle]
+        for kind in kinds:
+            try:
+                return self._idle[kind].pop()
+            except (KeyError, IndexError):
+                continue
+        return None
 
     def _take_idle(self) -> list[Any]:
         """All idle connections, no longer known here: their server may not be the right one now."""

@@ -154,8 +154,8 @@ def _work_on(
         elif status == 0:
             settled = _outlast(partial(queue.ack, item.uid), signals, enough=2)
         else:
-            _tell(f"item {item.uid} failed: {why}")
             settled = _outlast(partial(queue.fail, item.uid, reason=why), signals, enough=2)
+            _tell(f"item {item.uid} failed: {why}")
         if settled is not None and not settled:
             _tell(f"item {item.uid} was taken away: its lease was lost, or it was removed")
     except BaseException:
