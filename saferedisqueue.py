@@ -1073,7 +1073,8 @@ class _Steps(Generic[T]):
         self._default_retry = self._owns_client and not any(key.startswith("retry") for key in kw)
         if self._owns_client:
             kw = {"socket_timeout": 5, **kw}
-            if not (url or "").startswith("unix:"):  # older ones know no other for that
+            # For a unix socket older versions know no other.
+            if not str(url).lower().startswith(("unix:", "embedded:")):
                 kw = {"socket_connect_timeout": 5, **kw}
         self._redis = self._checked_client(args, url, client, kw)
         self._is_cluster = isinstance(self._redis, self._flavour.RedisCluster)
