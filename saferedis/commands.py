@@ -146,7 +146,10 @@ def _work_on(
     try:
         if not signals.seen:  # else it came together with the signal
             with _renewed(queue, item.uid, lease) as lost:
-                is_to_end = lambda: lost.is_set() or signals.seen > 1  # noqa: E731
+
+                def is_to_end() -> bool:
+                    return lost.is_set() or signals.seen > 1
+
                 status, why = _execute(command, item, queue.name, is_to_end)
         settled: int | None
         if status is None:

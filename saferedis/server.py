@@ -56,7 +56,7 @@ class ServerError(RuntimeError):
     """The server cannot be had; the message says why, and what to do."""
 
 
-class ServerNotFound(ServerError):  # noqa: N818
+class ServerNotFound(ServerError):
     """There is no server to start on this machine."""
 
 

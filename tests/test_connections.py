@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -145,7 +146,7 @@ def test_every_other_name_is_taken_and_is_a_queue_of_its_own(
 
 def test_the_name_is_0_by_default_and_a_number_is_text() -> None:
     assert SafeRedisQueue().name == "0"
-    assert SafeRedisQueue(name=7).name == "7"  # type: ignore[call-overload]
+    assert SafeRedisQueue(name=7).name == "7"
 
 
 def test_the_attributes_of_3_0_0_are_there() -> None:
@@ -744,7 +745,7 @@ def test_an_old_style_consumer_loop_survives_restarts_of_the_server(own_server: 
         looping = pool.submit(loop)
         for n in range(3):
             producer.put(str(n))
-            eventually(lambda: str(n).encode() in done or looping.done())  # noqa: B023
+            eventually(lambda n=n: str(n).encode() in done or looping.done())
             with own_server.client() as client:
                 wait_for_blocked(client)
             own_server.kill()
@@ -811,7 +812,8 @@ SLACK = 0.4  # of the machine
 def test_get_keeps_its_timeout_when_nobody_listens() -> None:
     queue = SafeRedisQueue(url=f"redis://127.0.0.1:{free_port()}")
     for timeout in (-1, 0.3):
-        assert quickest(lambda: timed_out(queue, timeout), 1) < 1 + max(timeout, 0) + SLACK  # noqa: B023
+        attempt = partial(timed_out, queue, timeout)
+        assert quickest(attempt, 1) < 1 + max(timeout, 0) + SLACK
 
 
 def test_get_keeps_its_timeout_when_the_server_is_killed_meanwhile(own_server: Server) -> None:

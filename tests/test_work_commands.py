@@ -439,7 +439,7 @@ def test_remove_drops_items_wherever_they_are(cli: CommandLine, queue: Queue) ->
     queue.put(b"3", uid="-odd \udcff")
     queue.get()
     assert cli.run("remove", one, two) == b"2 items removed\n"
-    assert cli.run("remove", one, "--", b"-odd \xff", status=1) == b"1 items removed\n"  # type: ignore[arg-type]
+    assert cli.run("remove", one, "--", b"-odd \xff", status=1) == b"1 items removed\n"
     assert queue.stats().total == 0
 
 
