@@ -2909,39 +2909,50 @@ def _consumer(args: argparse.Namespace) -> None:
 
     with _open_queue(args) as queue:
         signals = _Signals()
-        for item in _take(queue, args, signals):
+        printed: list[str] = []
+        for item in _take(queue, args, signals, printed):
             uid = b"" if args.no_uid else _encode_uid(item.uid) + b" "
             try:
                 signals.write(uid + item.payload + args.separator)
             except (OSError, KeyboardInterrupt):
                 _run(queue._hand_back((item.uid,)))
                 raise
-            _outlast(partial(queue.ack, item.uid), signals, enough=2)
+            printed.append(item.uid)
+        _outlast(partial(queue.ack_many, printed), signals, enough=2)
         if signals.seen > 1:
             raise KeyboardInterrupt
 
 
 def _take(
-    queue: SafeRedisQueue[bytes], args: argparse.Namespace, signals: _Signals
+    queue: SafeRedisQueue[bytes],
+    args: argparse.Namespace,
+    signals: _Signals,
+    done: list[str] | None = None,
 ) -> Iterator[Item[bytes]]:
-    """Items of the queue, until they are enough, a signal comes, or none does for long enough."""
+    """Items of the queue, until they are enough, a signal comes, or none does for long enough.
+
+    What is ``done`` is acked on the way to the next item, and then no longer in that list.
+    """
+    done = [] if done is None else done
     if (args.count or 0) < 0 or not args.timeout >= 0:
         raise ValueError("--count and --timeout must not be negative")
     taken = 0
     wait = -1.0  # first without waiting: there may be nothing to wait for
     deadline = time.monotonic() + args.timeout
 
-    def look() -> tuple[Item[bytes] | NoItem, bool]:
-        item = queue.get(wait)
-        if item.uid is not None or args.drain != "all":
-            return item, args.drain == "ready"
+    def look() -> tuple[list[Item[bytes]], bool]:
+        acks = [part for uid in done for part in (_encode_uid(uid), _token(uid))]
+        items = _run(queue._fetch(1, wait, queue._lease, acks))
+        done.clear()
+        if items or args.drain != "all":
+            return items, args.drain == "ready"
         stats = queue.stats()
-        return item, stats.total == stats.dead
+        return items, stats.total == stats.dead
 
     while not signals.seen and taken != args.count:
-        item, drained = _outlast(look, signals, 1, deadline) or (_NO_ITEM, True)
-        if item.uid is not None:
-            yield item
+        items, drained = _outlast(look, signals, 1, deadline) or ([], True)
+        if items:
+            yield items[0]
             taken += 1
             wait, deadline = -1.0, time.monotonic() + args.timeout
         elif drained or (left := deadline - time.monotonic()) <= 0:
