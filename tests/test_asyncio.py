@@ -1,0 +1,180 @@
+"""What only asyncio can do to a queue: cancel, run many tasks at once, change the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from helpers import check_places, eventually, snapshot
+from saferedisqueue import AsyncSafeRedisQueue, WrongClient
+from servers import Server
+
+Use = Callable[[AsyncSafeRedisQueue[bytes]], Any]
+
+
+class Held(AsyncSafeRedisQueue[Any]):
+    """A queue whose next reply is read, and then kept back until the test lets it go."""
+
+    hold = False
+
+    async def _exchange(self, command: Any, *args: Any) -> Any:
+        reply = await super()._exchange(command, *args)
+        if self.hold and command[0] in ("EVALSHA", "EVAL"):
+            self.hold = False
+            self.read.set()
+            await asyncio.sleep(3600)
+        return reply
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("use", ["get", "get_many", "consume", "processing"])
+def test_a_cancelled_claim_is_undone_at_once(server: Server, client: redis.Redis, use: str) -> None:
+    async def take(queue: Held) -> None:
+        if use == "get":
+            await queue.get()
+        elif use == "get_many":
+            await queue.get_many(2)
+        elif use == "consume":
+            await queue.consume(prefetch=2).__anext__()
+        else:
+            await queue.processing().__aenter__()
+
+    async def test() -> None:
+        async with Held(url=server.url, name="test") as queue:
+            uids = await queue.put_many([b"a", b"b", b"c"])
+            await queue.get(-1)  # the slot and the script are known by now
+            queue.read, queue.hold = asyncio.Event(), True
+            task = asyncio.create_task(take(queue))
+            await queue.read.wait()
+            await cancelled(task)
+            assert snapshot(client)["queue"] == [uids[2], uids[1]]
+            assert "leases" not in snapshot(client)
+            check_places(client)
+            item = await queue.get(-1)
+            assert (item.uid, item.payload, item.attempts) == (uids[1], b"b", 1)
+
+    asyncio.run(test())
+
+
+def test_a_cancelled_wait_loses_nothing_and_leaves_no_reply_behind(
+    server: Server, client: redis.Redis
+) -> None:
+    chance = random.Random(7)
+
+    got: list[bytes] = []
+    acks: list[asyncio.Task[bool]] = []  # of their own: the work of a task is not what is cancelled
+
+    async def consume(queue: AsyncSafeRedisQueue[bytes]) -> None:
+        item = await queue.get()
+        if item.uid is not None:
+            assert item.attempts == 1
+            got.append(item.payload)
+            acks.append(asyncio.create_task(queue.ack(item.uid)))
+
+    async def test() -> None:
+        async with AsyncSafeRedisQueue(url=server.url, name="test", wait_slice=0.2) as queue:
+            put = [b"%d" % n for n in range(150)]
+            for payload in put:
+                tasks = [asyncio.create_task(consume(queue)) for _ in range(2)]
+                await asyncio.sleep(chance.uniform(0, 0.004))
+                await queue.put(payload)
+                await asyncio.sleep(chance.uniform(0, 0.004))
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+                for task in tasks:
+                    if not task.cancelled():
+                        assert task.exception() is None
+            assert all(await asyncio.gather(*acks))
+        # close() has waited for what went on in the background.
+        check_places(client)
+        keys = snapshot(client)
+        assert not keys.keys() & {"ackbuf", "backup", "leases"}
+        async with AsyncSafeRedisQueue(url=server.url, name="test") as queue:
+            while (item := await queue.get(-1)).uid is not None:
+                got.append(item.payload)
+        assert sorted(got) == sorted(put)
+
+    asyncio.run(test())
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # nobody closes the queue
+def test_a_loop_that_ends_with_waiting_tasks_strands_nothing(
+    server: Server, client: redis.Redis
+) -> None:
+    async def wait() -> None:
+        queue = AsyncSafeRedisQueue[bytes](url=server.url, name="test")
+        waiting = [asyncio.create_task(queue.get()) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in waiting)
+
+    async def put() -> str | None:
+        async with AsyncSafeRedisQueue(url=server.url, name="test") as queue:
+            return await queue.put(b"a")
+
+    asyncio.run(wait())  # cancels the tasks
+    gc.collect()
+    eventually(lambda: client.info("clients")["blocked_clients"] == 0)
+    uid = asyncio.run(put())
+    assert snapshot(client)["queue"] == [uid]
+
+
+def test_many_tasks_get_an_item_each(server: Server, client: redis.Redis) -> None:
+    async def test() -> None:
+        async with AsyncSafeRedisQueue(url=server.url, name="test") as queue:
+            waiting = [asyncio.create_task(queue.get()) for _ in range(150)]
+            uids = await queue.put_many(b"%d" % n for n in range(150))
+            items = await asyncio.gather(*waiting)
+            assert {item.uid for item in items} == set(uids)
+            assert {item.payload for item in items} == {b"%d" % n for n in range(150)}
+
+    asyncio.run(test())
+
+
+def test_one_queue_works_in_one_event_loop_after_another(
+    server: Server, client: redis.Redis
+) -> None:
+    async def test(queue: AsyncSafeRedisQueue[bytes]) -> None:
+        uid = await queue.put(b"a")
+        item = await queue.get(1)
+        assert item.uid == uid
+        assert await queue.ack(item.uid or "")
+        for connection in queue._take_idle():  # of this loop, which ends now
+            await connection.disconnect()
+
+    queue = AsyncSafeRedisQueue[bytes](url=server.url, name="test")
+    asyncio.run(test(queue))
+    asyncio.run(test(queue))
+
+
+@pytest.mark.parametrize("method", ["close", "aclose"])
+def test_a_client_of_the_caller_s_is_left_open(
+    server: Server, client: redis.Redis, method: str
+) -> None:
+    async def test() -> None:
+        own = redis.asyncio.Redis(unix_socket_path=server.socket)
+        await own.ping()
+        queue = AsyncSafeRedisQueue[bytes](client=own, name="test")
+        await queue.put(b"a")
+        await getattr(queue, method)()
+        assert own.connection_pool._available_connections[0].is_connected
+        await own.aclose()
+
+    asyncio.run(test())
+
+
+def test_a_blocking_client_is_refused_at_once() -> None:
+    with pytest.raises(WrongClient, match=r"needs a redis\.asyncio\.Redis"):
+        AsyncSafeRedisQueue(client=redis.Redis())
