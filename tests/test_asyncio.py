@@ -110,7 +110,7 @@ def test_a_cancelled_wait_loses_nothing_and_leaves_no_reply_behind(
     asyncio.run(test())
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # nobody closes the queue
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # nobody closes the queue
 def test_a_loop_that_ends_with_waiting_tasks_strands_nothing(
     server: Server, client: redis.Redis
 ) -> None:
