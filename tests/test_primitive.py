@@ -27,7 +27,7 @@ NOW = 1_800_000_000_000  # ms; given to the scripts, so that nothing sleeps
 
 
 def at(queue: Any, seconds: float) -> None:
-    queue._at = str(NOW + int(seconds * 1000))
+    queue._at = str(NOW + round(seconds * 1000))
 
 
 @pytest.fixture
