@@ -29,9 +29,6 @@ from helpers import Failing, call, check_places, drain, eventually, seed, snapsh
 from saferedisqueue import STATS, SafeRedisQueue, WrongClient
 from servers import Server, free_port
 
-# redis-py 5 does not close a unix socket that it could not connect.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 
 @contextmanager
 def queues(*made: Any) -> Iterator[None]:
