@@ -1261,10 +1261,10 @@ class _Steps(Generic[T]):
                 io["timeout"] = max(io["timeout"] - (time.monotonic() - start), 0.01)
             return await self._do("EVAL", script.text, *rest, **io)
 
-    async def _call(self, script: Script, *args: Any, **io: Any) -> Any:
+    async def _call(self, script: Script, *args: Any) -> Any:
         """Run a numbered script; sent again if the connection was lost, it changes nothing more."""
         slot = self._take_slot()
-        reply = await self._safely(lambda: self._eval(script, slot, args, **io))
+        reply = await self._safely(lambda: self._eval(script, slot, args))
         # Not reached when the outcome is unknown: this slot's call may then still arrive.
         self._slots.append(slot)
         return reply
