@@ -53,6 +53,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import hashlib
 import logging
 import math
@@ -306,12 +307,14 @@ class DeadItem(NamedTuple):
     died_at: float
 
 
-def _new_uid() -> str:
-    """A UUID of version 7: its first 48 bits are the time in ms (RFC 9562, section 5.7)."""
-    bits = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    bits = bits & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    text = f"{bits:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+def _new_uids(count: int) -> list[str]:
+    """UUIDs of version 7: the first 48 bits are the time in ms (RFC 9562, section 5.7)."""
+    time_ms = f"{time.time_ns() // 1_000_000:012x}"
+    front, chance = f"{time_ms[:8]}-{time_ms[8:]}-7", os.urandom(10 * count).hex()
+    return [
+        f"{front}{r[:3]}-{'89ab'[int(r[3], 16) % 4]}{r[4:7]}-{r[7:19]}"
+        for r in (chance[i : i + 20] for i in range(0, 20 * count, 20))
+    ]
 
 
 def _put_at(uid: str) -> float | None:
@@ -362,7 +365,7 @@ local before = latest == number - 1 and said or ''
 said = latest == tonumber(number) and said
 
 local function answer(text)
-  redis.call('SET', last, number .. ' ' .. text, 'PX', 3600000)
+  redis.call('SET', last, number .. ' ' .. text, 'PX', '3600000')
 end
 
 -- meta of a uid is 'deliveries time token score': the token is '-' once the delivery is over, the
@@ -385,11 +388,14 @@ redis.call('HDEL', meta, '')
 """
 
 # Places that items go to and come from.
-_READY = """
+_RING = """
 -- A consumer that waits sees only the list: an empty string in it, the bell, tells of a priority.
 local function ring()
   if redis.call('EXISTS', queue) == 0 then redis.call('RPUSH', queue, '') end
 end
+"""
+
+_READY = f"""{_RING}
 local function make_ready(uid, about, end_of_queue)
   if score_of(about) == '' then
     redis.call(end_of_queue or 'LPUSH', queue, uid)
@@ -425,7 +431,7 @@ end
 """
 
 _FORGET = """
-local function forget(uid, token)
+local function forget_one(uid, token)
   if token ~= '' and not is_token_of(token, redis.call('HGET', meta, uid)) then return 0 end
   local there = redis.call('HDEL', items, uid)
   redis.call('HDEL', meta, uid)
@@ -436,6 +442,28 @@ local function forget(uid, token)
     redis.call('HDEL', reasons, uid)
   end
   return there
+end
+-- Forget the items of ARGV[i], uid and token in turn; how many. At once those that are leased.
+local function forget(i)
+  if not ARGV[i + 2] then return forget_one(ARGV[i], ARGV[i + 1]) end
+  local uids, tokens = {}, {}
+  for j = i, #ARGV, 2 do uids[#uids + 1], tokens[#tokens + 1] = ARGV[j], ARGV[j + 1] end
+  local scores = redis.call('ZMSCORE', leases, unpack(uids))
+  local abouts = redis.call('HMGET', meta, unpack(uids))
+  local leased, count = {}, 0
+  for j, uid in ipairs(uids) do
+    if not scores[j] then
+      count = count + forget_one(uid, tokens[j])
+    elseif tokens[j] == '' or is_token_of(tokens[j], abouts[j]) then
+      leased[#leased + 1] = uid
+    end
+  end
+  if leased[1] then
+    count = count + redis.call('HDEL', items, unpack(leased))
+    redis.call('HDEL', meta, unpack(leased))
+    redis.call('ZREM', leases, unpack(leased))
+  end
+  return count
 end
 """
 
@@ -449,6 +477,9 @@ local function give_back(uid, token, uncounted)
   leave(place, uid)
   return 1
 end
+"""
+
+_MOVED_BACK = """
 -- Give back what a BLMOVE has moved to ackbuf for a caller whose latest answer is of the time
 -- `seen`, unless it was requeued and claimed meanwhile.
 local function give_moved_back(uid, seen)
@@ -459,6 +490,9 @@ local function give_moved_back(uid, seen)
     redis.call('LREM', ackbuf, 1, uid)
   end
 end
+"""
+
+_UIDS_IN = """
 -- The uids in a claim's answer: '<length>:<uid>' each.
 local function uids_in(text)
   local uids, position = {}, 1
@@ -559,14 +593,15 @@ CLAIM = Script(
 -- woken '1': a BLMOVE put `moved` into ackbuf for this caller, whose latest answer is of `seen`.
 -- Returns now, a verdict, a deadline (0: none), and uid, payload, deliveries of each delivery. The
 -- verdict, if there is none: 0 claim again, -1 nothing is due, -2 paused, else ms until the next.
-{_READY}{_HELD}{_FORGET}{_RETURN}
 local now, out = clock(), {{}}
 local reply = {{now, 0, lease == '' and 0 or now + lease}}
 local function deliver(uid, payload, count)
-  reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = uid, payload, count
+  local n = #reply
+  reply[n + 1], reply[n + 2], reply[n + 3] = uid, payload, count
   out[#out + 1] = #uid .. ':' .. uid
 end
 if said then
+  {_HELD}{_UIDS_IN}
   for _, uid in ipairs(uids_in(said)) do
     local place, about = held(uid, token)
     if place then
@@ -576,50 +611,56 @@ if said then
   end
   return reply
 end
-for i = rest, #ARGV, 2 do forget(ARGV[i], ARGV[i + 1]) end
-{_AT_MAXMEMORY}
-if woken == '1' then give_moved_back(moved, seen) end
-
--- Whether anything is used that most queues do not use.
-local rare = redis.call('EXISTS', leases, delayed, priority, dead, paused) > 0
-local function bring_back(uid)
-  local about = redis.call('HGET', meta, uid)
-  if score_of(about) ~= '' then rare = true end
-  make_ready(uid, about)
-  -- Its time is over; its token stays, so that its holder may still ack.
-  if about then redis.call('HSET', meta, uid, (string.gsub(about, ' %d+ ', ' 0 ', 1))) end
+if ARGV[rest] then
+  {_FORGET}
+  forget(rest)
 end
-if rare then
+{_AT_MAXMEMORY}
+if woken == '1' then
+  {_MOVED_BACK}
+  give_moved_back(moved, seen)
+end
+
+-- What most queues do not use, or not now, costs them these three commands.
+local rare = redis.call('EXISTS', delayed, priority, dead, paused) > 0
+local lapsed = redis.call('ZCOUNT', leases, '-inf', now) > 0
+local ttl = interval ~= '' and redis.call('PTTL', backuplock) or 0
+if rare or lapsed or ttl < 0 then
+  {_READY}
+  local function bring_back(uid)
+    local about = redis.call('HGET', meta, uid)
+    if score_of(about) ~= '' then rare = true end
+    make_ready(uid, about)
+    -- Its time is over; its token stays, so that its holder may still ack.
+    if about then redis.call('HSET', meta, uid, (string.gsub(about, ' %d+ ', ' 0 ', 1))) end
+  end
   for _, set in ipairs({{leases, delayed}}) do
     for _, uid in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, 100)) do
       bring_back(uid)
       redis.call('ZREM', set, uid)
     end
   end
-end
-
--- Autoclean: backup is emptied into queue, then takes over ackbuf, and only then the lock is set.
-local ttl = interval ~= '' and redis.call('PTTL', backuplock)
-if ttl == -1 then
-  -- Of a 3.0.0 that died while it requeued, or of one that is just slow: give it time.
-  redis.call('PEXPIRE', backuplock, math.max(10 * interval, 600000))
-elseif ttl == -2 then
-  for _ = 1, 100 do
-    local uid = redis.call('LINDEX', backup, -1)
-    if not uid then break end
-    bring_back(uid)
-    redis.call('RPOP', backup)
+  -- Autoclean: backup is emptied into queue, then takes over ackbuf, and only then the lock is set.
+  if ttl == -1 then
+    -- Of a 3.0.0 that died while it requeued, or of one that is just slow: give it time.
+    redis.call('PEXPIRE', backuplock, math.max(10 * interval, 600000))
+  elseif ttl == -2 then
+    for _ = 1, 100 do
+      local uid = redis.call('LINDEX', backup, -1)
+      if not uid then break end
+      bring_back(uid)
+      redis.call('RPOP', backup)
+    end
+    if redis.call('EXISTS', backup) == 0 then
+      if redis.call('EXISTS', ackbuf) == 1 then redis.call('RENAME', ackbuf, backup) end
+      redis.call('SET', backuplock, 1, 'PX', interval)
+    end
   end
-  if redis.call('EXISTS', backup) == 0 then
-    if redis.call('EXISTS', ackbuf) == 1 then redis.call('RENAME', ackbuf, backup) end
-    redis.call('SET', backuplock, 1, 'PX', interval)
+  if redis.call('EXISTS', paused) == 1 then
+    answer('')
+    reply[2] = -2
+    return reply
   end
-end
-
-if rare and redis.call('EXISTS', paused) == 1 then
-  answer('')
-  reply[2] = -2
-  return reply
 end
 
 -- A uid that was delivered before may be a second copy: 3.0.0's fail makes such.
@@ -632,41 +673,64 @@ local function stands_elsewhere(uid, about)
   return redis.call('LPOS', ackbuf, uid) or redis.call('LPOS', backup, uid)
 end
 
-local exhausted, bytes = false, 0
-for _ = 1, 1000 do
-  local uid, from = nil, queue
+-- Rounds: look at as many uids as are wanted, at one of priority; note what of them is delivered;
+-- only then take them away.
+local looked, bytes, exhausted, taken = 0, 0, false, {{}}
+while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and scans < 4 do
+  local from, uids = queue, nil
   local first = rare and redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES') or {{}}
-  if not first[1] or tonumber(first[2]) > 0 then uid = redis.call('LINDEX', queue, -1) end
-  if not uid and first[1] then uid, from = first[1], priority end
-  if not uid then
+  if first[1] and tonumber(first[2]) <= 0 then
+    from, uids = priority, {{first[1]}}
+  else
+    uids = redis.call('LRANGE', queue, #out - count, '-1')
+    if not uids[1] and first[1] then from, uids = priority, {{first[1]}} end
+  end
+  if not uids[1] then
     exhausted = true
     break
   end
-  local payload, about = redis.call('HGET', items, uid), redis.call('HGET', meta, uid)
-  if not payload then
-    if about then redis.call('HDEL', meta, uid) end
-  elseif not (about and stands_elsewhere(uid, about)) then
-    local count = deliveries(about) + 1
-    if most ~= '' and count > tonumber(most) then
-      redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
-      redis.call('ZADD', dead, now, uid)
-    else
-      redis.call('HSET', meta, uid,
-        string.format('%d %.0f %s %s', count, now, token, score_of(about)))
-      if lease == '' then
-        redis.call('LPUSH', ackbuf, uid)
+  local abouts, held_by, noted = redis.call('HMGET', meta, unpack(uids)), {{}}, {{}}
+  local i = #uids
+  repeat
+    local uid, about = uids[i], abouts[i]
+    local payload = redis.call('HGET', items, uid)
+    if not payload then
+      if about then redis.call('HDEL', meta, uid) end
+    elseif not taken[uid] and not (about and stands_elsewhere(uid, about)) then
+      local attempt = deliveries(about) + 1
+      if most ~= '' and attempt > tonumber(most) then
+        redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
+        redis.call('ZADD', dead, now, uid)
       else
-        redis.call('ZADD', leases, reply[3], uid)
+        if lease ~= '' then held_by[#held_by + 1] = reply[3] end
+        held_by[#held_by + 1] = uid
+        noted[#noted + 1] = uid
+        noted[#noted + 1] = attempt .. ' ' .. now .. ' ' .. token .. ' ' .. score_of(about)
+        deliver(uid, payload, attempt)
+        bytes = bytes + #payload
       end
-      deliver(uid, payload, count)
-      bytes = bytes + #payload
+      taken[uid] = true
+    end
+    i = i - 1
+  until i == 0 or bytes > 1000000 or scans == 4
+  if noted[1] then
+    redis.call('HSET', meta, unpack(noted))
+    if lease == '' then
+      redis.call('LPUSH', ackbuf, unpack(held_by))
+    else
+      redis.call('ZADD', leases, unpack(held_by))
     end
   end
-  if from == queue then redis.call('RPOP', queue) else redis.call('ZREM', priority, uid) end
-  if #out == tonumber(count) or bytes > 1000000 or scans == 4 then break end
+  if from == queue then
+    redis.call('LTRIM', queue, '0', i - 1 - #uids)
+  else
+    redis.call('ZREM', priority, uids[1])
+  end
+  looked = looked + #uids - i
 end
 if rare then
   if redis.call('EXISTS', priority) == 1 then
+    {_RING}
     ring()
   elseif redis.call('LINDEX', queue, -1) == '' then
     redis.call('RPOP', queue)
@@ -674,7 +738,7 @@ if rare then
 end
 if exhausted and #out == 0 then
   reply[2] = -1
-  for _, set in ipairs(rare and {{leases, delayed}} or {{}}) do
+  for _, set in ipairs({{leases, delayed}}) do
     local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
     local wait = first[1] and math.max(first[2] - now, 1)
     if wait and (reply[2] < 0 or wait < reply[2]) then reply[2] = wait end
@@ -695,9 +759,11 @@ ACK = Script(
 -- Forget the items of ARGV[rest], uid and token in turn, wherever they stand; with a token, unless
 -- '', only if it is that of the latest delivery. Returns how many this call settled.
 if said then return tonumber(said) end
-{_FORGET}{_AT_MAXMEMORY}
-local settled = 0
-for i = rest, #ARGV, 2 do settled = settled + forget(ARGV[i], ARGV[i + 1]) end
+{_FORGET}
+local settled = forget(rest)
+if settled == 0 then
+  {_AT_MAXMEMORY}
+end
 answer(settled)
 return settled
 """,
@@ -776,7 +842,7 @@ UNDO = Script(
 -- Undo the call before this one, the claim `token` (none if ''), and what a BLMOVE moved for it. If
 -- that claim is still on its way it will be refused, being older than this call. Returns 1.
 if said then return 1 end
-{_READY}{_HELD}{_RETURN}{_AT_MAXMEMORY}
+{_READY}{_HELD}{_RETURN}{_MOVED_BACK}{_UIDS_IN}{_AT_MAXMEMORY}
 local uids = token ~= '' and uids_in(before) or {{}}
 for i = #uids, 1, -1 do give_back(uids[i], token, 1) end
 if woken == '1' then give_moved_back(moved, seen) end
@@ -816,7 +882,7 @@ local mine = redis.call('HEXISTS', items, uid) == 1
 if mine then
   redis.call('LPUSH', to_queue, to_uid)
   redis.call('HSET', to_items, to_uid, payload)
-  forget(uid, token)
+  forget_one(uid, token)
 end
 answer(mine and 1 or 0)
 return mine and 1 or 0
@@ -976,6 +1042,7 @@ _GRACE: Final = 0.9  # seconds after its timeout in which a get must have given 
 _POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to the server
 _CHUNK_ITEMS: Final = 250  # so that no script holds the server for 10 ms
 _CHUNK_BYTES: Final = 1_000_000
+_NOT_WOKEN: Final = (0, b"", 0)
 _MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
 # An outage ends by itself: a lost connection, a restart, a fail-over; in a cluster also an election
@@ -987,14 +1054,44 @@ Retries: TypeAlias = "float | Callable[[int], float]"
 Timeout: TypeAlias = "float | None"
 
 
+class _Packed(NamedTuple):
+    """Parts of a command that are sent often, as they are sent."""
+
+    count: int
+    data: bytes
+
+
+def _packed(parts: Iterable[Any]) -> _Packed:
+    """Strings, bytes and numbers as bulk strings of RESP, the protocol of Redis."""
+    packed: list[bytes] = []
+    count = 0
+    for part in parts:
+        if type(part) is _Packed:
+            packed.append(part.data)
+            count += part.count
+            continue
+        if type(part) is not bytes:
+            part = str(part).encode()
+        packed += (b"$%d\r\n" % len(part), part, b"\r\n")
+        count += 1
+    return _Packed(count, b"".join(packed))
+
+
+@functools.lru_cache(typed=True)
+def _often(*parts: Any) -> _Packed:
+    """Those that are the same in many calls."""
+    return _packed(parts)
+
+
 class _Slot:
     """Who calls: one at a time uses it, and counts its calls, so that each has a number."""
 
-    __slots__ = ("key", "name", "number")
+    __slots__ = ("key", "name", "number", "packed_key")
 
     def __init__(self, prefix: bytes) -> None:
         self.name = secrets.token_urlsafe(9)
         self.key = prefix + b"last:" + self.name.encode()
+        self.packed_key = _packed((self.key,))
         self.number = 0
 
     @property
@@ -1088,6 +1185,7 @@ class _Steps(Generic[T]):
         self.ACKBUF_KEY, self.BACKUP = f"{prefix}ackbuf", f"{prefix}backup"
         self.BACKUP_LOCK = f"{prefix}backuplock"
         self._prefix = prefix.encode(self._encoding, self._encoding_errors)
+        self._keys: dict[Script, _Packed] = {}
 
         self._reset()
         self._retry = self._no_retry  # of a cluster that was never reached
@@ -1182,8 +1280,7 @@ class _Steps(Generic[T]):
 
     def _pop_idle(self, limit: float | None) -> Any | None:
         """An open connection of this kind; with a limit any other serves as well."""
-        kinds = [limit] if limit is None else [limit, *self._idle]
-        for kind in kinds:
+        for kind in (limit,) if limit is None else (limit, *self._idle):
             try:
                 return self._idle[kind].pop()
             except (KeyError, IndexError):
@@ -1217,14 +1314,16 @@ class _Steps(Generic[T]):
         self,
         *command: Any,
         timeout: float | None = None,
+        wait: float = 0,
         limit: float | None = None,
         then: tuple[Any, ...] | None = None,
         rescue: Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
     ) -> Any:
         """Send a command, once; its reply, in bytes. With ``then``, which follows it, both replies.
 
-        timeout: seconds to wait for a reply; limit: seconds for each step of connecting. None is
-        what the client was configured with. rescue: gets the reply of a call that was cancelled.
+        timeout: seconds to wait for a reply, ``wait`` of which the server takes if all is well;
+        limit: seconds for each step of connecting. None is what the client was configured with.
+        rescue: gets the reply of a call that was cancelled.
         """
         raise NotImplementedError
 
@@ -1243,16 +1342,30 @@ class _Steps(Generic[T]):
         """Run a step to its end also while being cancelled."""
         raise NotImplementedError
 
+    @staticmethod
+    def _is_bounded(connection: Any, timeout: float, wait: float) -> bool:
+        """Whether the connection's own time-out does for a reply what ``timeout`` asks for."""
+        own = connection.socket_timeout
+        return own is not None and wait + 1 <= own <= timeout + 0.1
+
     # -- calls ----------------------------------------------------------------------------------
 
-    async def _eval(self, script: Script, slot: _Slot, args: tuple[Any, ...], **io: Any) -> Any:
-        keys = [self._prefix + key.encode() for key in script.keys]
-        return await self._eval_keys(script, (*keys, slot.key), slot, args, **io)
-
-    async def _eval_keys(
-        self, script: Script, keys: Sequence[bytes], slot: _Slot, args: tuple[Any, ...], **io: Any
+    async def _eval(
+        self,
+        script: Script,
+        slot: _Slot,
+        args: tuple[Any, ...],
+        keys: Sequence[bytes] | None = None,
+        **io: Any,
     ) -> Any:
-        rest = (len(keys), *keys, slot.number, self._at, *args)
+        """Run a script; keys: all but the last, if they are not all this queue's."""
+        packed = self._keys.get(script) if keys is None else None
+        if packed is None:
+            named = keys or [self._prefix + key.encode() for key in script.keys]
+            packed = _packed((len(named) + 1, *named))
+            if keys is None:
+                self._keys[script] = packed
+        rest = (packed, slot.packed_key, slot.number, self._at, *args)
         start = time.monotonic()
         try:
             return await self._do("EVALSHA", script.sha, *rest, **io)
@@ -1357,7 +1470,7 @@ class _Steps(Generic[T]):
         NotDurable, and redis-py's errors.
         """
         payload = self._dump(item)
-        new = _new_uid() if uid is None else uid
+        new = _new_uids(1)[0] if uid is None else uid
         pairs = (_encode_uid(new), payload)
         return str(new) if await self._put_pairs(pairs, delay, at, priority) else None
 
@@ -1378,7 +1491,7 @@ class _Steps(Generic[T]):
         """
         uids: list[str] = []
         for chunk in _chunks(map(self._dump, items)):
-            new = [_new_uid() for _ in chunk]
+            new = _new_uids(len(chunk))
             pairs = tuple(field for pair in zip(new, chunk, strict=True) for field in pair)
             await self._put_pairs(pairs, delay, at, priority)
             uids.extend(new)
@@ -1392,8 +1505,8 @@ class _Steps(Generic[T]):
         priority: int,
     ) -> int:
         due = _due(delay, at)
-        options = (_milliseconds(delay), due, _checked_priority(priority))
-        args = (*options, "" if self._maxsize is None else self._maxsize, *pairs)
+        most = "" if self._maxsize is None else self._maxsize
+        args = (_often(_milliseconds(delay), due, _checked_priority(priority), most), *pairs)
         if self._durable is None:
             count = await self._call(PUT, *args)
         else:
@@ -1509,26 +1622,35 @@ class _Steps(Generic[T]):
         return items
 
     async def _fetch(
-        self, count: int, timeout: Timeout, lease: float | None, acks: Sequence[Any] = ()
-    ) -> list[Item[T]]:
+        self,
+        count: int,
+        timeout: Timeout,
+        lease: float | None,
+        acks: Sequence[Any] = (),
+        make: Callable[..., Any] = Item,
+    ) -> list[Any]:
         """Up to ``count`` items, when there is one; ``acks``, uid and token in turn, go first."""
         _check_seconds("lease", lease, least=0.001, none=True)
         deadline = _deadline(timeout)
+        interval = "" if self.AUTOCLEAN_INTERVAL is None else int(self.AUTOCLEAN_INTERVAL * 1000)
         slot = self._take_slot()
-        items: list[Item[T]] = []
+        items: list[Any] = []
         moved: bytes | None = None
         seen = 0
         try:
             while True:
-                args = (_milliseconds(lease), count, self._most)
-                woken = (int(moved is not None), moved or b"", seen)
-                seen, verdict, until, *found = await self._claim(
-                    slot, (*args, *woken, *acks), deadline
-                )
+                woken = _NOT_WOKEN if moved is None else (1, moved, seen)
+                args = (_often(interval, _milliseconds(lease), count, self._most), *woken, *acks)
+                seen, verdict, until, *found = await self._claim(slot, args, deadline)
                 acks, moved = (), None
-                for uid, payload, attempts in zip(*[iter(found)] * 3, strict=True):
-                    item = await self._open(uid, payload, attempts, slot.token, until)
-                    items += [] if item is None else [item]
+                token, ends = slot.token, until / 1000 if until else None
+                for i in range(0, len(found), 3):
+                    uid, payload, attempts = found[i : i + 3]
+                    fenced = _uid(_decode_uid(uid), token, attempts, until > 0)
+                    try:
+                        items.append(make(fenced, self._load(payload), attempts, ends))
+                    except Exception as error:  # whatever a serializer raises, the loop goes on
+                        await self._put_aside(fenced, error)
                 if items:
                     break
                 left = None if deadline is None else deadline - time.monotonic()
@@ -1549,8 +1671,7 @@ class _Steps(Generic[T]):
 
     async def _claim(self, slot: _Slot, args: tuple[Any, ...], deadline: float | None) -> list[Any]:
         """CLAIM, sent again under its number until it is answered or the deadline is over."""
-        interval = "" if self.AUTOCLEAN_INTERVAL is None else int(self.AUTOCLEAN_INTERVAL * 1000)
-        args = (slot.token, interval, *args)
+        args = (slot.token, *args)
         failures = 0
         while True:
             try:
@@ -1572,9 +1693,9 @@ class _Steps(Generic[T]):
     def _limits(self, deadline: float | None, wait: float = 0) -> dict[str, Any]:
         """How long a command that waits ``wait`` seconds may take in a get with this deadline."""
         if deadline is None:
-            return {"timeout": wait + 5, "limit": 5}
+            return {"timeout": wait + 5, "wait": wait, "limit": 5}
         left = max(deadline + _GRACE - time.monotonic(), 0.01)
-        return {"timeout": min(wait + 5, left), "limit": _GRACE}
+        return {"timeout": min(wait + 5, left), "wait": wait, "limit": _GRACE}
 
     async def _wait(
         self, verdict: int, left: float | None, deadline: float | None, seen: int
@@ -1625,21 +1746,14 @@ class _Steps(Generic[T]):
             log.warning("queue %s: a get was interrupted and could not hand back: %s; what it took "
                         "comes back later", self.name, error)  # fmt: skip
 
-    async def _open(
-        self, uid: bytes, payload: bytes, attempts: int, token: str, until: int
-    ) -> Item[T] | None:
-        """The item of a delivery, or None if it had to be put aside."""
-        fenced = _uid(_decode_uid(uid), token, attempts, leased=until > 0)
+    async def _put_aside(self, uid: _Uid, error: Exception) -> None:
+        """Make a dead letter of an item that the serializer cannot load."""
+        reason = f"undecodable: {_describe(error)}"
+        log.error("queue %s: item %r becomes a dead letter: %s", self.name, uid, reason)
         try:
-            return Item(fenced, self._load(payload), attempts, until / 1000 if until else None)
-        except Exception as error:  # whatever a serializer raises must not end the consumer's loop
-            reason = f"undecodable: {_describe(error)}"
-            log.error("queue %s: item %r becomes a dead letter: %s", self.name, fenced, reason)
-            try:
-                await self._bury(fenced, reason)
-            except self._outage as outage:
-                log.warning("queue %s: not yet, it will come back: %s", self.name, outage)
-            return None
+            await self._bury(uid, reason)
+        except self._outage as outage:
+            log.warning("queue %s: not yet, it will come back: %s", self.name, outage)
 
     # -- ack, fail and other ends of a delivery ---------------------------------------------------
 
@@ -1741,7 +1855,7 @@ class _Steps(Generic[T]):
         item: as for put. Returns the uid of the new item, or None if the item is no longer this
         holder's, and then nothing was changed.
         """
-        payload, new = self._dump(item), _new_uid()
+        payload, (new,) = self._dump(item), _new_uids(1)
         tag = re.compile(r"\{.*\}")
         prefix = self._prefix_of(_checked_name(to))
         if self._is_cluster and tag.findall(prefix) != tag.findall(self.ITEMS_KEY):
@@ -1751,9 +1865,9 @@ class _Steps(Generic[T]):
         target = prefix.encode(self._encoding, self._encoding_errors)
         slot = self._take_slot()
         own = [self._prefix + key.encode() for key in FORWARD.keys[:-2]]
-        keys = (*own, target + b"items", target + b"queue", slot.key)
+        keys = (*own, target + b"items", target + b"queue")
         args = (_encode_uid(uid), _token(uid), new, payload)
-        done = await self._safely(lambda: self._eval_keys(FORWARD, keys, slot, args))
+        done = await self._safely(lambda: self._eval(FORWARD, slot, args, keys))
         self._slots.append(slot)
         return new if done else None
 
@@ -2017,18 +2131,14 @@ class _DeliverySteps(Item[T]):
     lost  True once the lease is known to be lost: somebody else may have the item
     """
 
-    lost: bool
-    _settled: bool
+    lost = False
+    _settled = False
     _queue: _Steps[T]
     _lease: float
+    _until: float
 
-    @classmethod
-    def _of(cls, item: Item[T], queue: _Steps[T], lease: float) -> Self:
-        delivery = cls(item.uid, item.payload, item.attempts, item.deadline)
-        delivery.lost = delivery._settled = False
-        delivery._queue = queue
-        delivery._lease, delivery._until = lease, time.monotonic() + lease
-        return delivery
+    def _held_by(self, queue: _Steps[T], lease: float, until: float) -> None:
+        self._queue, self._lease, self._until = queue, lease, until
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Item, self.__getnewargs__()  # elsewhere nobody renews it
@@ -2111,14 +2221,18 @@ class _ConsumeSteps(Generic[D]):
             done = self._take_done()
             try:
                 acks = [part for item in done for part in (_encode_uid(item.uid), _token(item.uid))]
-                fetched = await self._queue._fetch(self._prefetch, self._timeout, self._lease, acks)
+                fetched = await self._queue._fetch(
+                    self._prefetch, self._timeout, self._lease, acks, self._delivery
+                )
             except BaseException:
                 self._done.extendleft(reversed(done))  # acked again, which changes nothing
                 raise
             if not fetched:
                 return None
-            of = self._delivery._of
-            self._ahead.extend(of(item, self._queue, self._lease) for item in fetched)
+            until = time.monotonic() + self._lease
+            for item in fetched:
+                item._held_by(self._queue, self._lease, until)
+            self._ahead.extend(fetched)
             if self._renew and self._helper is None:
                 self._helper = self._start_helper(self._lease / 3)
 
@@ -2366,6 +2480,7 @@ class SafeRedisQueue(_Steps[T]):
         self,
         *command: Any,
         timeout: float | None = None,
+        wait: float = 0,
         limit: float | None = None,
         then: tuple[Any, ...] | None = None,
         rescue: Any = None,
@@ -2377,10 +2492,11 @@ class SafeRedisQueue(_Steps[T]):
         replies = []
         try:
             for each in (command, then) if then else (command,):
-                connection.send_command(*each)
-                left = max(end - time.monotonic(), 0.01)
-                if timeout is not None and not connection.can_read(left):
-                    raise TimeoutError(f"no reply within {timeout:.1f} s")
+                connection.send_packed_command([b"*%d\r\n%b" % _packed(each)])
+                if timeout is not None and not self._is_bounded(connection, timeout, wait):
+                    left = max(end - time.monotonic(), 0.01)
+                    if not connection.can_read(left):
+                        raise TimeoutError(f"no reply within {timeout:.1f} s")
                 replies.append(connection.read_response(disable_decoding=True))
         except ResponseError as error:
             if _is_read_only(error):
@@ -2668,13 +2784,14 @@ class AsyncSafeRedisQueue(_Steps[T]):
         self,
         *command: Any,
         timeout: float | None = None,
+        wait: float = 0,
         limit: float | None = None,
         then: tuple[Any, ...] | None = None,
         rescue: Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
     ) -> Any:
         if rescue is None:
-            return await self._exchange(command, then, timeout, limit)
-        task = self._in_background(self._exchange(command, then, timeout, limit))
+            return await self._exchange(command, then, timeout, wait, limit)
+        task = self._in_background(self._exchange(command, then, timeout, wait, limit))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -2686,6 +2803,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
         command: tuple[Any, ...],
         then: tuple[Any, ...] | None,
         timeout: float | None,
+        wait: float,
         limit: float | None,
     ) -> Any:
         if not self._settings:
@@ -2698,11 +2816,13 @@ class AsyncSafeRedisQueue(_Steps[T]):
                 opened = connection.connect()
                 await (_within(min(bounds), opened) if bounds else opened)
             for each in (command, then) if then else (command,):
-                await connection.send_command(*each)
+                await connection.send_packed_command([b"*%d\r\n%b" % _packed(each)])
+                if timeout is None or self._is_bounded(connection, timeout, wait):
+                    replies.append(await connection.read_response(disable_decoding=True))
+                    continue
                 # Its own timeout= would say None when it is over, as some replies do: so ours.
-                more = {} if timeout is None else {"timeout": timeout + 1}
-                read = connection.read_response(disable_decoding=True, **more)
-                replies.append(await (read if timeout is None else _within(timeout, read)))
+                read = connection.read_response(disable_decoding=True, timeout=timeout + 1)
+                replies.append(await _within(timeout, read))
         except ResponseError as error:
             if _is_read_only(error):
                 await connection.disconnect()
