@@ -349,25 +349,28 @@ def _checked_name(name: object) -> str:
 
 # In every script.
 _COMMON = """
+-- Now, in ms, as text: what a command is given as a number is formatted anew each time.
 local function clock()
-  if at ~= '' then return tonumber(at) end
+  if at ~= '' then return at end
   local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  return t[1] .. string.sub('00000' .. t[2], -6, -4)
 end
 
 -- What this very call was answered before, if it was sent before; an older call is refused.
 local latest, said = string.match(redis.call('GET', last) or '0 ', '^(%d+) (.*)$')
-latest = tonumber(latest)
-if latest > tonumber(number) then
+local later = latest - number
+if later > 0 then
   return redis.error_reply('SUPERSEDED the caller has made a later call')
 end
-local before = latest == number - 1 and said or ''
-said = latest == tonumber(number) and said
+local before = later == -1 and said or ''
+said = later == 0 and said
 
 local function answer(text)
   redis.call('SET', last, number .. ' ' .. text, 'PX', '3600000')
 end
+"""
 
+_META = """
 -- meta of a uid is 'deliveries time token score': the token is '-' once the delivery is over, the
 -- score '' for an item without priority.
 local function is_token_of(token, about)
@@ -492,20 +495,6 @@ local function give_moved_back(uid, seen)
 end
 """
 
-_UIDS_IN = """
--- The uids in a claim's answer: '<length>:<uid>' each.
-local function uids_in(text)
-  local uids, position = {}, 1
-  while position <= #text do
-    local colon = string.find(text, ':', position, true)
-    local stop = colon + tonumber(string.sub(text, position, colon - 1))
-    uids[#uids + 1] = string.sub(text, colon + 1, stop)
-    position = stop + 1
-  end
-  return uids
-end
-"""
-
 
 class Script:
     """A move of an item: one Lua script, which the server runs atomically.
@@ -541,16 +530,14 @@ if said then
   answer(said)  -- written again: WAIT speaks of the writes of this connection only
   return tonumber(said)
 end
-{_READY}
-local uids, fields = {{}}, {{}}
+local uids, fields, count = {{}}, {{}}, 0
 for i = rest, #ARGV, 2 do
-  if redis.call('HEXISTS', items, ARGV[i]) == 0 then
-    uids[#uids + 1] = ARGV[i]
-    fields[#fields + 1] = ARGV[i]
-    fields[#fields + 1] = ARGV[i + 1]
+  local uid = ARGV[i]
+  if redis.call('HEXISTS', items, uid) == 0 then
+    count = count + 1
+    uids[count], fields[2 * count - 1], fields[2 * count] = uid, uid, ARGV[i + 1]
   end
 end
-local count = #uids
 if maxsize ~= '' and count > 0 and redis.call('HLEN', items) + count > tonumber(maxsize) then
   count = -1
 elseif count > 0 and level == '0' and delay == '' and due == '' then
@@ -576,7 +563,10 @@ elseif count > 0 then
     end
   end
   redis.call('HSET', items, unpack(fields))
-  if due == '' then ring() end
+  if due == '' then
+    {_RING}
+    ring()
+  end
 end
 answer(count)
 return count
@@ -594,25 +584,23 @@ CLAIM = Script(
 -- Returns now, a verdict, a deadline (0: none), and uid, payload, deliveries of each delivery. The
 -- verdict, if there is none: 0 claim again, -1 nothing is due, -2 paused, else ms until the next.
 local now, out = clock(), {{}}
-local reply = {{now, 0, lease == '' and 0 or now + lease}}
-local function deliver(uid, payload, count)
-  local n = #reply
-  reply[n + 1], reply[n + 2], reply[n + 3] = uid, payload, count
-  out[#out + 1] = #uid .. ':' .. uid
-end
+local ends = lease ~= '' and string.format('%.0f', now + lease)
+local reply = {{tonumber(now), 0, tonumber(ends or 0)}}
 if said then
-  {_HELD}{_UIDS_IN}
-  for _, uid in ipairs(uids_in(said)) do
+  {_META}{_HELD}
+  for _, uid in ipairs(said ~= '' and cmsgpack.unpack(said) or {{}}) do
     local place, about = held(uid, token)
     if place then
       if place == leases then reply[3] = tonumber(redis.call('ZSCORE', leases, uid)) end
-      deliver(uid, redis.call('HGET', items, uid), deliveries(about))
+      for _, value in ipairs({{uid, redis.call('HGET', items, uid), deliveries(about)}}) do
+        reply[#reply + 1] = value
+      end
     end
   end
   return reply
 end
 if ARGV[rest] then
-  {_FORGET}
+  {_META}{_FORGET}
   forget(rest)
 end
 {_AT_MAXMEMORY}
@@ -626,7 +614,7 @@ local rare = redis.call('EXISTS', delayed, priority, dead, paused) > 0
 local lapsed = redis.call('ZCOUNT', leases, '-inf', now) > 0
 local ttl = interval ~= '' and redis.call('PTTL', backuplock) or 0
 if rare or lapsed or ttl < 0 then
-  {_READY}
+  {_META}{_READY}
   local function bring_back(uid)
     local about = redis.call('HGET', meta, uid)
     if score_of(about) ~= '' then rare = true end
@@ -634,7 +622,7 @@ if rare or lapsed or ttl < 0 then
     -- Its time is over; its token stays, so that its holder may still ack.
     if about then redis.call('HSET', meta, uid, (string.gsub(about, ' %d+ ', ' 0 ', 1))) end
   end
-  for _, set in ipairs({{leases, delayed}}) do
+  for _, set in ipairs((rare or lapsed) and {{leases, delayed}} or {{}}) do
     for _, uid in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, 100)) do
       bring_back(uid)
       redis.call('ZREM', set, uid)
@@ -663,68 +651,73 @@ if rare or lapsed or ttl < 0 then
   end
 end
 
--- A uid that was delivered before may be a second copy: 3.0.0's fail makes such.
-local scans = 0
-local function stands_elsewhere(uid, about)
-  if redis.call('ZSCORE', leases, uid) or redis.call('ZSCORE', delayed, uid)
-    or redis.call('ZSCORE', dead, uid) then return true end
-  if string.find(about, '^%d+ 0 ') then return false end
-  scans = scans + 1
-  return redis.call('LPOS', ackbuf, uid) or redis.call('LPOS', backup, uid)
-end
-
 -- Rounds: look at as many uids as are wanted, at one of priority; note what of them is delivered;
 -- only then take them away.
-local looked, bytes, exhausted, taken = 0, 0, false, {{}}
-while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and scans < 4 do
+local wanted, looked, bytes, scans, exhausted = tonumber(count), 0, 0, 0, false
+local delivered_once, taken = '1 ' .. now .. ' ' .. token .. ' ', {{}}
+while #out < wanted and looked < 1000 and bytes <= 1000000 and scans < 4 do
   local from, uids = queue, nil
   local first = rare and redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES') or {{}}
   if first[1] and tonumber(first[2]) <= 0 then
     from, uids = priority, {{first[1]}}
   else
-    uids = redis.call('LRANGE', queue, #out - count, '-1')
+    uids = redis.call('LRANGE', queue, out[1] and #out - wanted or '-' .. count, '-1')
     if not uids[1] and first[1] then from, uids = priority, {{first[1]}} end
   end
   if not uids[1] then
     exhausted = true
     break
   end
-  local abouts, held_by, noted = redis.call('HMGET', meta, unpack(uids)), {{}}, {{}}
+  local abouts, places, notes = redis.call('HMGET', meta, unpack(uids)), {{}}, {{}}
   local i = #uids
   repeat
     local uid, about = uids[i], abouts[i]
-    local payload = redis.call('HGET', items, uid)
+    local payload, attempt, note, elsewhere = redis.call('HGET', items, uid), 1, nil, taken[uid]
+    if about and payload and not elsewhere then
+      attempt = (string.match(about, '^%d+') or 0) + 1
+      note = attempt .. ' ' .. now .. ' ' .. token .. ' ' .. string.match(about, '%S*$')
+      -- One that was delivered before may be a second copy: 3.0.0's fail makes such.
+      elsewhere = redis.call('ZSCORE', leases, uid) or redis.call('ZSCORE', delayed, uid)
+        or redis.call('ZSCORE', dead, uid)
+      if not elsewhere and not string.find(about, '^%d+ 0 ') then
+        scans = scans + 1
+        elsewhere = redis.call('LPOS', ackbuf, uid) or redis.call('LPOS', backup, uid)
+      end
+    end
     if not payload then
       if about then redis.call('HDEL', meta, uid) end
-    elseif not taken[uid] and not (about and stands_elsewhere(uid, about)) then
-      local attempt = deliveries(about) + 1
-      if most ~= '' and attempt > tonumber(most) then
-        redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
-        redis.call('ZADD', dead, now, uid)
-      else
-        if lease ~= '' then held_by[#held_by + 1] = reply[3] end
-        held_by[#held_by + 1] = uid
-        noted[#noted + 1] = uid
-        noted[#noted + 1] = attempt .. ' ' .. now .. ' ' .. token .. ' ' .. score_of(about)
-        deliver(uid, payload, attempt)
-        bytes = bytes + #payload
-      end
-      taken[uid] = true
+    elseif elsewhere then
+      -- It is dropped.
+    elseif most ~= '' and attempt > tonumber(most) then
+      redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
+      redis.call('ZADD', dead, now, uid)
+    else
+      if ends then places[#places + 1] = ends end
+      places[#places + 1] = uid
+      notes[#notes + 1] = uid
+      notes[#notes + 1] = note or delivered_once
+      out[#out + 1] = uid
+      local n = #reply
+      reply[n + 1], reply[n + 2], reply[n + 3] = uid, payload, attempt
+      bytes = bytes + #payload
     end
+    taken[uid] = true
     i = i - 1
   until i == 0 or bytes > 1000000 or scans == 4
-  if noted[1] then
-    redis.call('HSET', meta, unpack(noted))
-    if lease == '' then
-      redis.call('LPUSH', ackbuf, unpack(held_by))
+  if notes[1] then
+    redis.call('HSET', meta, unpack(notes))
+    if ends then
+      redis.call('ZADD', leases, unpack(places))
     else
-      redis.call('ZADD', leases, unpack(held_by))
+      redis.call('LPUSH', ackbuf, unpack(places))
     end
   end
-  if from == queue then
-    redis.call('LTRIM', queue, '0', i - 1 - #uids)
-  else
+  if from == priority then
     redis.call('ZREM', priority, uids[1])
+  elseif #uids == 1 then
+    redis.call('RPOP', queue)
+  else
+    redis.call('LTRIM', queue, '0', i - 1 - #uids)
   end
   looked = looked + #uids - i
 end
@@ -738,7 +731,7 @@ if rare then
 end
 if exhausted and #out == 0 then
   reply[2] = -1
-  for _, set in ipairs({{leases, delayed}}) do
+  for _, set in ipairs(redis.call('EXISTS', leases, delayed) > 0 and {{leases, delayed}} or {{}}) do
     local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
     local wait = first[1] and math.max(first[2] - now, 1)
     if wait and (reply[2] < 0 or wait < reply[2]) then reply[2] = wait end
@@ -747,7 +740,7 @@ if exhausted and #out == 0 then
     redis.call('UNLINK', ackbuf, backup, meta, leases, delayed, priority, dead, reasons)
   end
 end
-answer(table.concat(out))
+answer(out[1] and cmsgpack.pack(out) or '')
 return reply
 """,
 )
@@ -759,7 +752,7 @@ ACK = Script(
 -- Forget the items of ARGV[rest], uid and token in turn, wherever they stand; with a token, unless
 -- '', only if it is that of the latest delivery. Returns how many this call settled.
 if said then return tonumber(said) end
-{_FORGET}
+{_META}{_FORGET}
 local settled = forget(rest)
 if settled == 0 then
   {_AT_MAXMEMORY}
@@ -775,7 +768,7 @@ TOUCH = Script(
     f"""
 -- Items in flight, uid and token in turn in ARGV[rest], have a lease that ends in `lease` ms.
 -- Returns the deadline of each, 0 for those that are not this holder's.
-{_HELD}{_AT_MAXMEMORY}
+{_META}{_HELD}{_AT_MAXMEMORY}
 local deadlines = {{}}
 for i = rest, #ARGV, 2 do
   local uid = ARGV[i]
@@ -796,7 +789,7 @@ FAIL = Script(
 -- delayed by so many ms, or are dead if `most`, unless '', deliveries are over.
 -- Returns how many this call moved.
 if said then return tonumber(said) end
-{_READY}{_HELD}{_AT_MAXMEMORY}
+{_META}{_READY}{_HELD}{_AT_MAXMEMORY}
 local settled = 0
 for i = rest, #ARGV, 3 do
   local uid, delay = ARGV[i], tonumber(ARGV[i + 2])
@@ -827,7 +820,7 @@ HAND_BACK = Script(
 -- Items in flight, uid and token in turn in ARGV[rest], newest first, go back to the front of the
 -- queue, with uncounted '1' as if they had not been got. Returns how many this call moved.
 if said then return tonumber(said) end
-{_READY}{_HELD}{_RETURN}{_AT_MAXMEMORY}
+{_META}{_READY}{_HELD}{_RETURN}{_AT_MAXMEMORY}
 local settled = 0
 for i = rest, #ARGV, 2 do settled = settled + give_back(ARGV[i], ARGV[i + 1], uncounted) end
 answer(settled)
@@ -842,8 +835,8 @@ UNDO = Script(
 -- Undo the call before this one, the claim `token` (none if ''), and what a BLMOVE moved for it. If
 -- that claim is still on its way it will be refused, being older than this call. Returns 1.
 if said then return 1 end
-{_READY}{_HELD}{_RETURN}{_MOVED_BACK}{_UIDS_IN}{_AT_MAXMEMORY}
-local uids = token ~= '' and uids_in(before) or {{}}
+{_META}{_READY}{_HELD}{_RETURN}{_MOVED_BACK}{_AT_MAXMEMORY}
+local uids = token ~= '' and before ~= '' and cmsgpack.unpack(before) or {{}}
 for i = #uids, 1, -1 do give_back(uids[i], token, 1) end
 if woken == '1' then give_moved_back(moved, seen) end
 answer('')
@@ -857,7 +850,7 @@ BURY = Script(
     f"""
 -- An item in flight goes to the dead letters. Returns 1 if this call did it, else 0.
 if said then return tonumber(said) end
-{_HELD}{_AT_MAXMEMORY}
+{_META}{_HELD}{_AT_MAXMEMORY}
 local place, about = held(uid, token)
 if place then
   retire(uid, about, deliveries(about))
@@ -876,7 +869,7 @@ FORWARD = Script(
     f"""
 -- Put an item into another queue and forget this one, if it still is this holder's. 1 if so, or 0.
 if said then return tonumber(said) end
-{_FORGET}
+{_META}{_FORGET}
 local mine = redis.call('HEXISTS', items, uid) == 1
   and (token == '' or is_token_of(token, redis.call('HGET', meta, uid)))
 if mine then
@@ -920,7 +913,7 @@ if said then
   local count, revived = string.match(said, '^(%d+) (%d+)$')
   return {{tonumber(count), tonumber(revived)}}
 end
-{_READY}{_AT_MAXMEMORY}
+{_META}{_READY}{_AT_MAXMEMORY}
 local revived, uids = 0, {{unpack(ARGV, rest)}}
 if #uids == 0 then uids = redis.call('ZRANGE', dead, 0, 99) end
 for _, uid in ipairs(uids) do
@@ -1016,7 +1009,7 @@ local next_uid = redis.call('LINDEX', queue, -1)
 local first = redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES')
 if first[1] and (tonumber(first[2]) < 0 or not next_uid) then next_uid = first[1] end
 return {
-  clock(), redis.call('HLEN', items), out, redis.call('ZCARD', delayed),
+  tonumber(clock()), redis.call('HLEN', items), out, redis.call('ZCARD', delayed),
   redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
 }
 """,
