@@ -28,6 +28,7 @@ from conftest import Make
 from helpers import Failing, call, check_places, drain, eventually, seed, snapshot
 from saferedisqueue import STATS, SafeRedisQueue, WrongClient
 from servers import Server, free_port
+from topologies import Relay
 
 
 @contextmanager
@@ -853,53 +854,6 @@ def test_get_keeps_its_timeout_when_the_server_stops_answering(
 
     with queues(queue), ThreadPoolExecutor() as pool:
         assert quickest(attempt, 2 + SLACK) < 2 + SLACK
-
-
-class Relay:
-    """Between a queue and its server; may be slow, and go silent on the connections it has."""
-
-    def __init__(self, server: Server) -> None:
-        self.delay = 0.0
-        self._server = server
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._links: list[socket.socket] = []
-        self._silent: set[socket.socket] = set()
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def go_silent(self) -> None:
-        self._silent.update(self._links)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            far = socket.socket(socket.AF_UNIX)
-            far.connect(self._server.socket)
-            self._links += [near, far]
-            for pair, delay in (((near, far), False), ((far, near), True)):
-                threading.Thread(target=self._pump, args=(*pair, delay), daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket, delay: bool) -> None:
-        try:
-            while data := source.recv(65536):
-                if delay:
-                    time.sleep(self.delay)
-                if source not in self._silent:
-                    target.sendall(data)
-            target.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def __enter__(self) -> Relay:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for each in (self._listener, *self._links):
-            each.close()
 
 
 def test_a_half_dead_connection_is_given_up_long_before_the_timeout(

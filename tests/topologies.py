@@ -1,11 +1,13 @@
-"""Deployments of several servers, for the tests: replicated, under Sentinel, a cluster."""
+"""Deployments for the tests: bad lines, and servers replicated, under Sentinel, in a cluster."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -43,6 +45,59 @@ def elsewhere(step: Callable[[], Any]) -> Future[Any]:
     return result
 
 
+class Relay:
+    """Between a client and its server; may be slow, and go silent on the connections it has."""
+
+    def __init__(self, server: Server) -> None:
+        self.delay = 0.0
+        self._server = server
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._links: list[socket.socket] = []
+        self._silent: set[socket.socket] = set()
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def go_silent(self) -> None:
+        self._silent.update(self._links)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            try:
+                far.connect(self._server.socket)
+            except OSError:  # as the server would refuse it
+                near.close()
+                far.close()
+                continue
+            self._links += [near, far]
+            for pair, delay in (((near, far), False), ((far, near), True)):
+                threading.Thread(target=self._pump, args=(*pair, delay), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, delay: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if delay:
+                    time.sleep(self.delay)
+                if source not in self._silent:
+                    target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for each in (self._listener, *self._links):
+            each.close()
+
+
 class _Deployment:
     """Servers that end together."""
 
@@ -76,7 +131,7 @@ class Replicated(_Deployment):
     def _start(self) -> None:
         self.primary = self._server()
         self.replica = self._server("--replicaof", "127.0.0.1", str(self.primary.port))
-        eventually(lambda: _linked(self.replica))
+        eventually(lambda: is_linked(self.replica))
 
 
 class Watched(Replicated):
@@ -128,7 +183,7 @@ class Cluster(_Deployment):
         for master, replica in zip(masters, replicas):
             ask(replica, "CLUSTER", "REPLICATE", identity(master))
         eventually(lambda: all(_cluster(node)["cluster_state"] == "ok" for node in self.nodes))
-        eventually(lambda: all(_linked(replica) for replica in replicas))
+        eventually(lambda: all(is_linked(replica) for replica in replicas))
         eventually(lambda: len(self._masters()) == 3)
 
     def _node(self) -> Server:
@@ -183,5 +238,5 @@ def _cluster(node: Server) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines)
 
 
-def _linked(replica: Server) -> bool:
+def is_linked(replica: Server) -> bool:
     return info(replica, "replication")["master_link_status"] == "up"
