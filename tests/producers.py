@@ -20,7 +20,7 @@ class Producers:
     The threads end, and have met no error but outages, when the context is left.
 
     returned: uid -> payload of everything whose put returned, by face; refused: puts not confirmed.
-    A put that failed is made again, with the same uid, over a connection that wrote nothing yet.
+    A single put that failed is made again, with its uid, over a connection that wrote nothing yet.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -48,6 +48,8 @@ class Producers:
                     queue.close()
                     self._done.wait(0.01)
                     queue = self._queue(face)
+                    if uid is None:
+                        break  # several at a time have no uids to repeat
 
     def _queue(self, face: Face) -> Any:
         return face.queue(**self._settings)

@@ -10,28 +10,36 @@ from typing import Any
 import pytest
 
 import servers
-from helpers import FACES
+from helpers import FACES, eventually
 from producers import Producers, consumed
-from topologies import Replicated, ask, go_on, hang
+from topologies import Relay, Replicated, ask, go_on, hang, is_linked
 
 
-def stop(pair: Replicated) -> None:
-    hang(pair.replica)
+class Behind(Replicated):
+    """The replica hangs on a line that may lose what is sent; the primary does not see that."""
 
+    def _start(self) -> None:
+        super()._start()
+        self.line = self._stack.enter_context(Relay(self.primary))
+        ask(self.replica, "REPLICAOF", "127.0.0.1", self.line.port)
+        eventually(lambda: is_linked(self.replica))
 
-def cut_link(pair: Replicated) -> None:
-    """The replica hangs, and what was on its way to it is gone."""
-    hang(pair.replica)
-    with pair.primary.client() as client:
-        client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+    def hang_for(self, seconds: float) -> None:
+        hang(self.replica)
+        time.sleep(seconds)
+        go_on(self.replica)
 
+    def lose_for(self, seconds: float) -> None:
+        self.line.go_silent()
+        time.sleep(seconds)
+        ask(self.primary, "CLIENT", "KILL", "TYPE", "replica")
+        eventually(lambda: is_linked(self.replica))
 
-def fail_over(pair: Replicated) -> None:
-    """The primary is dead; the replica, as far as it came, takes over with its address."""
-    pair.primary.kill()
-    go_on(pair.replica)
-    ask(pair.replica, "REPLICAOF", "NO", "ONE")
-    os.replace(pair.replica.socket, pair.primary.socket)
+    def fail_over(self) -> None:
+        """The primary dies; the replica, as far as it came, takes over under its address."""
+        self.primary.kill()
+        ask(self.replica, "REPLICAOF", "NO", "ONE")
+        os.replace(self.replica.socket, self.primary.socket)
 
 
 @pytest.mark.parametrize(
@@ -41,21 +49,19 @@ def fail_over(pair: Replicated) -> None:
 def test_only_durable_puts_survive_the_failover_to_a_replica_that_was_behind(
     label: str, durable: int | None
 ) -> None:
-    with Replicated(servers.find(label)) as pair:
+    with Behind(servers.find(label)) as pair:
         settings: Any = {"url": pair.primary.url, "name": "test"}
         with Producers(**settings, durable=durable, durable_timeout=0.1) as producers:
-            for interrupt in (stop, cut_link, stop, cut_link):
+            for interrupt in (pair.hang_for, pair.lose_for) * 2:
                 producers.wait_for(random.randint(1, 30))
-                interrupt(pair)
-                time.sleep(random.random() / 5)
-                go_on(pair.replica)
+                interrupt(random.random() / 4)
             producers.wait_for(10)
-            cut_link(pair)
+            pair.line.go_silent()
             if durable:
-                producers.wait_for_refusals(4)  # each over a connection of its own
+                producers.wait_for_refusals(10)  # repeated, each over a connection of its own
             else:
                 producers.wait_for(20)
-            fail_over(pair)
+            pair.fail_over()
             if durable:
                 producers.wait_for_refusals(1)  # it has no replica of its own
             else:
