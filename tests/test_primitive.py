@@ -6,18 +6,20 @@ import json
 import pickle
 import queue as standard
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 import redis
 
-from helpers import Face, check_places, eventually, lapse, snapshot
+from helpers import Failing, Face, check_places, eventually, lapse, snapshot
 from saferedisqueue import (
     LeaseLost,
     PayloadTooLarge,
     QueueFull,
     SafeRedisQueue,
+    _run,
     exponential_backoff,
     from_receipt,
 )
@@ -34,6 +36,14 @@ def at(queue: Any, seconds: float) -> None:
 def many(face: Face, server: Server, client: redis.Redis, settings: dict[str, Any]) -> Any:
     """Makes queues of the face, with arguments."""
     return lambda **kw: face.queue(url=server.url, **{"name": "test", **settings, **kw})
+
+
+def get_woken(queue: Any) -> Any:
+    """What a get returns that may wait for a slice of 30 s, and is woken before."""
+    start = time.monotonic()
+    item = queue.get(30)
+    assert time.monotonic() - start < 25
+    return item
 
 
 # -- leases ----------------------------------------------------------------------------------------
@@ -97,7 +107,7 @@ def test_a_lapsed_item_wakes_a_waiting_consumer(
         uid = other.put("a")
         other.get(lease=0.2)
     waiting = face.queue(url=server.url, name="test", wait_slice=30)
-    assert waiting.get(60).uid == uid
+    assert get_woken(waiting).uid == uid
 
 
 def test_a_receipt_settles_the_delivery_in_another_process(queue: Any) -> None:
@@ -227,7 +237,7 @@ def test_exponential_backoff_grows_to_its_limit() -> None:
 def test_a_due_item_wakes_a_waiting_consumer(face: Face, server: Server, client: Any) -> None:
     waiting = face.queue(url=server.url, name="test", wait_slice=30)
     uid = waiting.put("a", delay=0.2)
-    assert waiting.get(60).uid == uid
+    assert get_woken(waiting).uid == uid
 
 
 # -- priorities ------------------------------------------------------------------------------------
@@ -285,12 +295,15 @@ def test_a_waiting_consumer_wakes_for_a_priority(
     with SafeRedisQueue(url=server.url, name="test") as other:
         threading.Timer(0.2, lambda: other.put("a", priority=-3)).start()
         waiting = face.queue(url=server.url, name="test", wait_slice=30)
-        assert waiting.get(60).uid is not None
+        assert get_woken(waiting).uid is not None
     assert "queue" not in snapshot(client)
 
 
-def test_there_is_at_most_one_bell_and_it_goes(queue: Any, client: redis.Redis) -> None:
-    uids = [queue.put("a", priority=1) for _ in range(3)]
+@pytest.mark.parametrize("priority", [1, -1])
+def test_there_is_at_most_one_bell_and_it_goes(
+    queue: Any, client: redis.Redis, priority: int
+) -> None:
+    uids = [queue.put("a", priority=priority) for _ in range(3)]
     assert snapshot(client)["queue"] == [""]
     for uid in uids[:2]:
         assert queue.get(-1).uid == uid
@@ -534,6 +547,57 @@ def test_who_lost_a_lease_is_told(many: Any) -> None:
     assert queue.ack(thief.uid) is True
 
 
+def test_what_lapsed_while_it_waited_here_is_not_handed_out(many: Any, payload: Any) -> None:
+    queue = many()
+    queue.put_many("abc")
+    with queue.consume(prefetch=3, renew=False) as items:
+        next(items)
+        lapsed = items._ahead[0]
+        lapsed._until = 0
+        assert next(items).payload == payload("c")
+        assert lapsed.lost is True
+    assert queue.get(60, lease=60).payload == payload("c"), "handed back"
+
+
+def test_without_renewal_an_ack_does_not_wait_for_the_next_fetch(many: Any) -> None:
+    queue = many()
+    queue.put_many("abc")
+    with queue.consume(prefetch=3, renew=False) as items:
+        assert [(next(items), queue.stats().total)[1] for _ in range(3)] == [3, 2, 1]
+
+
+def test_an_ack_that_could_not_be_sent_goes_with_the_next_fetch(
+    server: Server, client: redis.Redis
+) -> None:
+    with Failing(url=server.url, name="test") as queue:
+        queue.put_many("ab")
+        with queue.consume() as items:
+            next(items)
+            queue.fail_at(0, lost_reply=False, error=lambda: redis.ResponseError("no"))
+            with pytest.raises(redis.ResponseError, match="no"):
+                next(items)
+            assert queue.stats().total == 2
+            assert next(items).payload == b"b"
+            assert queue.stats().total == 1
+
+
+def test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead(
+    many: Any, face: Face, client: redis.Redis
+) -> None:
+    queue = many()
+    at(queue, 0)
+    uids = queue.put_many("abcd")
+    with queue.consume(prefetch=4, lease=3000) as items:
+        next(items), next(items)
+        at(queue, 1000)
+        turn = items._keep()
+        if turn is not None:  # of the blocking face, which has no method for it
+            _run(turn)
+        keys = snapshot(client)
+        assert keys["items"].keys() == set(uids[1:]), "what is done is acked"
+        assert keys["leases"] == dict.fromkeys(uids[1:], NOW + 4_000_000)
+
+
 def test_processing_acks_one_item_or_fails_it(many: Any, payload: Any) -> None:
     queue = many(max_attempts=2)
     with queue.processing(timeout=-1) as item:
@@ -573,7 +637,7 @@ def test_a_waiting_consumer_sees_a_resume(face: Face, server: Server, client: An
     waiting.pause()
     with SafeRedisQueue(url=server.url, name="test") as other:
         threading.Timer(0.2, other.resume).start()
-        assert waiting.get(60).uid is not None
+        assert get_woken(waiting).uid is not None
 
 
 def test_join_waits_until_nothing_is_ready_or_in_flight(

@@ -112,9 +112,9 @@ def test_claim_keeps_what_is_in_flight_or_dead(queue: Any, client: redis.Redis) 
     assert snapshot(client) == before
 
 
-@pytest.mark.parametrize("place", ["ackbuf", "backup", "dead"])
+@pytest.mark.parametrize("place", ["ackbuf", "backup", "leases", "delayed", "dead"])
 def test_claim_drops_a_second_copy(queue: Any, client: redis.Redis, place: str) -> None:
-    held: Any = {"a": 1} if place == "dead" else ["a"]
+    held: Any = ["a"] if place in ("ackbuf", "backup") else {"a": NOW + 1}
     seed(client, items={"a": "A", "b": "B"}, queue=["b", "a"], meta=OUT)
     seed(client, **{place: held})
     assert claim(queue, interval="")[1] == b"b"
@@ -128,6 +128,31 @@ def test_claim_skips_uids_without_an_item(queue: Any, client: redis.Redis) -> No
     keys = snapshot(client)
     assert keys["ackbuf"] == ["a"]
     assert keys["meta"].keys() == {"a"}
+
+
+def test_a_ghost_of_its_uid_does_not_make_a_delayed_item_early(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, queue=["a"])
+    assert call(queue, PUT, 1000, "", "0", "", "a", "A") == 1
+    assert claim(queue, interval="") == [NOW, 1000]
+    check_places(client)
+
+
+@pytest.mark.parametrize(
+    ("times", "wait"),
+    [
+        ({"leases": {"a": NOW + 5000}}, 5000),
+        ({"delayed": {"a": NOW + 5000}}, 5000),
+        ({"leases": {"a": NOW + 7000}, "delayed": {"b": NOW + 3000}}, 3000),
+        ({"leases": {"a": NOW + 3000}, "delayed": {"b": NOW + 7000}}, 3000),
+    ],
+)
+def test_claim_tells_how_long_to_wait_for_what_is_due_next(
+    queue: Any, client: redis.Redis, times: Any, wait: int
+) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), **times)
+    assert claim(queue, interval="") == [NOW, wait]
 
 
 def test_claim_skips_a_thousand_uids_a_call_at_most(queue: Any, client: redis.Redis) -> None:
@@ -236,15 +261,18 @@ def test_the_empty_string_can_wake_and_is_not_no_uid(queue: Any, client: redis.R
 # -- ack, fail, hand back, bury --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["queue", "ackbuf", "backup", "dead"])
+ZSETS = ("leases", "delayed", "priority", "dead")
+
+
+@pytest.mark.parametrize("place", ["queue", "ackbuf", "backup", *ZSETS])
 def test_ack_removes_an_item_wherever_it_stands(
     queue: Any, client: redis.Redis, place: str
 ) -> None:
     seed(client, items=dict.fromkeys("ab", ""), meta={**OUT, "b": "2 3 t "})
     if place == "dead":
-        seed(client, dead={"a": 1, "b": 2}, reasons={"a": "r", "b": "r"})
-    else:
-        seed(client, **{place: ["b", "a"]})
+        seed(client, reasons={"a": "r", "b": "r"})
+    held: Any = {"a": 1, "b": 2} if place in ZSETS else ["b", "a"]
+    seed(client, **{place: held})
     assert call(queue, ACK, "a", "tok") == 1
     keys = snapshot(client)
     assert keys["items"].keys() == keys["meta"].keys() == {"b"}
@@ -278,6 +306,12 @@ def test_a_token_that_is_not_the_latest_changes_nothing(
     before = snapshot(client)
     assert fenced(queue, script, "tok") == 0
     assert snapshot(client) == before
+
+
+def test_a_token_is_no_pattern(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, ackbuf=["a"], meta={"a": f"1 {NOW} a-b_c:17 "})
+    assert call(queue, ACK, "a", "a-b_c:17") == 1
+    assert snapshot(client) == {}
 
 
 @pytest.mark.parametrize("script", [move for move in FENCED if move != "ack"])
@@ -319,6 +353,16 @@ def test_fail_needs_no_token_and_no_meta(queue: Any, client: redis.Redis) -> Non
     assert snapshot(client) == {"items": {"a": "A"}, "queue": ["a"]}
 
 
+@pytest.mark.parametrize("move", ["fail", "hand back"])
+def test_an_item_of_a_priority_that_comes_back_rings_the_bell(
+    queue: Any, client: redis.Redis, move: str
+) -> None:
+    seed(client, items={"a": "A"}, ackbuf=["a"], meta={"a": f"{OUT['a']}-17"})
+    assert fenced(queue, move, "tok") == 1
+    keys = snapshot(client)
+    assert (keys["queue"], keys["priority"]) == ([""], {"a": -17})
+
+
 def test_bury_keeps_the_item_with_time_and_reason(queue: Any, client: redis.Redis) -> None:
     seed(client, items={"a": "A"}, ackbuf=["a"], meta=OUT)
     assert call(queue, BURY, "a", "tok", "why") == 1
@@ -328,6 +372,20 @@ def test_bury_keeps_the_item_with_time_and_reason(queue: Any, client: redis.Redi
         "dead": {"a": NOW},
         "reasons": {"a": "why"},
     }
+
+
+def test_of_the_dead_a_hundred_a_call_are_moved_at_most(queue: Any, client: redis.Redis) -> None:
+    uids = [f"{n:03}" for n in range(250)]
+    seed(client, items=dict.fromkeys(uids, ""), dead={uid: NOW + n for n, uid in enumerate(uids)})
+    assert call(queue, REVIVE) == [100, 100]
+    assert call(queue, PURGE_DEAD) == 100
+    keys = snapshot(client)
+    assert (keys["queue"], list(keys["dead"])) == (uids[99::-1], uids[200:])
+
+
+def test_what_is_shorter_than_a_millisecond_is_not_early(queue: Any, client: redis.Redis) -> None:
+    uid = queue.put("a", delay=0.0011)
+    assert snapshot(client)["delayed"] == {uid: NOW + 2}
 
 
 # -- stats, purge ----------------------------------------------------------------------------------
@@ -393,15 +451,15 @@ ARGS: dict[str, tuple[Script, tuple[Any, ...], str]] = {
     "revive": (REVIVE, ("d",), ""),
     "revive all": (REVIVE, (), ""),
     "purge the dead": (PURGE_DEAD, (), "d"),
-    "purge": (PURGE, (), "abcdefghijkl"),
+    "purge": (PURGE, (), "abcdefghijklm"),
 }
 
 
 def seed_everything(client: redis.Redis) -> set[str]:
     """An item in every place, a second copy, and ghosts; the uids."""
-    uids = set("abcdefghijkl")
+    uids = set("abcdefghijklm")
     seed(client, items=dict.fromkeys(uids, "payload"), queue=["f", "c", "e", "ghost"])
-    seed(client, ackbuf=["b", "ghost", "a"], backup=["c"], dead={"d": 1}, reasons={"d": "r"})
+    seed(client, ackbuf=["b", "ghost", "a"], backup=["c", "m"], dead={"d": 1}, reasons={"d": "r"})
     seed(client, leases={"g": NOW - 1, "h": NOW + 1, "l": NOW + 1}, delayed={"i": NOW - 1})
     seed(client, priority={"j": -3 * 2**43 + NOW, "k": 3 * 2**43 + NOW})
     tok = "1 1699999999000 tok "
@@ -466,6 +524,28 @@ def test_a_claim_sent_again_after_its_item_was_settled_does_not_hand_it_out(
     assert snapshot(client)["queue"] == ["a", "b"], "b was taken by a call that was answered"
 
 
+def test_a_claim_that_comes_after_its_undo_is_refused(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, queue=["a"])
+    slot = queue._take_slot()
+    late = copy.copy(slot)
+    slot.number += 1
+    assert call(queue, UNDO, "new", *NOT_WOKEN, slot=slot) == 1
+    with pytest.raises(redis.ResponseError, match="SUPERSEDED"):
+        claim(queue, slot=late)
+    assert snapshot(client) == {"items": {"a": "A"}, "queue": ["a"]}
+
+
+def test_an_undo_of_a_claim_that_never_came_undoes_nothing_else(
+    queue: Any, client: redis.Redis
+) -> None:
+    """What the slot was answered last is not what that claim would have been answered."""
+    slot = queue._take_slot()
+    call(queue, PUT, *PLAIN, "a", "A", slot=slot)
+    slot.number += 2
+    assert call(queue, UNDO, "new", *NOT_WOKEN, slot=slot) == 1
+    assert snapshot(client) == {"items": {"a": "A"}, "queue": ["a"]}
+
+
 def test_answers_are_kept_for_a_while_only(queue: Any, client: redis.Redis) -> None:
     slot = queue._take_slot()
     call(queue, PUT, *PLAIN, "a", "A", slot=slot)
@@ -524,6 +604,18 @@ def test_stopped_at_any_command_a_script_loses_nothing(
         left = set(keys.get("items", ())) - keys.get("dead", {}).keys()
         assert sorted(drain_later(queue, client)) == sorted(left), f"after a stop at command {k}"
         check_places(client)
+    assert k > 1
+
+
+def test_a_forward_that_is_stopped_loses_nothing(queue: Any, client: redis.Redis) -> None:
+    for k in range(1000):
+        client.flushall()
+        seed(client, items={"a": "A"}, ackbuf=["a"], meta=OUT)
+        if failure(queue, stopped(FORWARD, k), "a", "tok", "new", "N") is None:
+            break
+        keys = snapshot(client)
+        assert "a" in keys.get("items", {}) or "new" in keys["to_items"], f"lost at command {k}"
+        assert "new" not in keys.get("to_items", {}) or "new" in keys["to_queue"]
     assert k > 1
 
 
