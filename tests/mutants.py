@@ -143,8 +143,8 @@ IN_ALL_SCRIPTS = [
     Mutant(
         "ack is not fenced",
         "_FORGET",
-        "if token ~= '' and not is_token_of(token, redis.call('HGET', meta, uid)) then return 0 end",
-        "",
+        "not is_token_of(token, redis.call('HGET', meta, uid))",
+        "false",
         "tests/test_scripts.py::test_a_token_that_is_not_the_latest_changes_nothing",
     ),
     Mutant(
@@ -257,7 +257,8 @@ IN_ALL_SCRIPTS = [
         "_RETURN",
         "    redis.call('RPUSH', queue, uid)\n    redis.call('LREM', ackbuf, 1, uid)\n",
         "    redis.call('LREM', ackbuf, 1, uid)\n    redis.call('RPUSH', queue, uid)\n",
-        "tests/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-undo a wait]",
+        "tests/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing"
+        "[None-undo a wait]",
     ),
 ]
 

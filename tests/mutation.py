@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -44,16 +45,19 @@ class DoesNotApplyError(Exception):
     """The text to be replaced is not there, or more than once."""
 
 
-def parts(source: str) -> Iterator[tuple[str, int, int]]:
+@functools.cache
+def parts(source: str) -> list[tuple[str, int, int]]:
     """The parts of the module: name, begin and end. A class ends where its first method begins."""
     found = [match for match in BEGINS.finditer(source) if len(match[2] or "") in (0, 4)]
-    within = ""
-    for match, after in zip(found, [*found[1:], None]):
+    ends = [match.start() for match in found[1:]] + [len(source)]
+    named = []
+    of_class = ""
+    for match, end in zip(found, ends):
         name = match[1] or match[3] or match[4]
         if not match[2]:
-            within = match[1] and f"{name}."
-        end = after.start() if after else len(source)
-        yield f"{within or ''}{name}" if match[2] else name, match.start(), end
+            of_class = f"{name}." if match[1] else ""
+        named.append((of_class + name if match[2] else name, match.start(), end))
+    return named
 
 
 def mutate(source: str, mutant: Mutant) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from helpers import Failing, Face, check_places, eventually, lapse, snapshot
+from helpers import Face, Failing, check_places, eventually, lapse, snapshot
 from saferedisqueue import (
     LeaseLost,
     PayloadTooLarge,
