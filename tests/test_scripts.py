@@ -762,7 +762,7 @@ def test_stale_calls_and_purge_are_answered_on_a_full_server(
 
 def test_a_full_server_does_not_end_a_get_that_waits(queue: Any, fill: Callable[[], None]) -> None:
     fill()
-    assert queue.get(0.05) == (None, None)
+    assert queue.get(0.5) == (None, None)
 
 
 def test_an_undecodable_item_is_put_aside_on_a_full_server(
