@@ -689,7 +689,8 @@ SCRIPTS = [
         "UNDO",
         "if woken == '1' then give_moved_back(moved, seen) end",
         "",
-        "tests/test_asyncio.py::test_a_cancelled_wait_loses_nothing_and_leaves_no_reply_behind",
+        "tests/test_asyncio.py"
+        "::test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed",
     ),
     Mutant(
         "a claim that comes after its undo is run",
@@ -1007,7 +1008,8 @@ STEPS = [
         "_Steps._wait",
         'await self._call(UNDO, "", 1, moved, seen)',
         "pass",
-        "tests/test_asyncio.py::test_a_cancelled_wait_loses_nothing_and_leaves_no_reply_behind",
+        "tests/test_asyncio.py"
+        "::test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed",
     ),
     Mutant(
         "a connection lost in a wait ends get",
@@ -1244,7 +1246,8 @@ FACES = [
         "AsyncSafeRedisQueue._do",
         "if rescue is None:",
         "if True:",
-        "tests/test_asyncio.py::test_a_cancelled_wait_loses_nothing_and_leaves_no_reply_behind",
+        "tests/test_asyncio.py"
+        "::test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed",
     ),
     Mutant(
         "a second cancellation ends the undo",
@@ -1258,7 +1261,8 @@ FACES = [
         "AsyncSafeRedisQueue.close",
         "while self._background:",
         "while False:",
-        "tests/test_asyncio.py::test_a_cancelled_wait_loses_nothing_and_leaves_no_reply_behind",
+        "tests/test_asyncio.py"
+        "::test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed",
     ),
     Mutant(
         "the caller's client is closed",

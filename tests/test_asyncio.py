@@ -12,7 +12,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from helpers import check_places, eventually, snapshot
+from helpers import check_places, eventually, seed, snapshot
 from saferedisqueue import AsyncSafeRedisQueue, WrongClient
 from servers import Server
 
@@ -147,6 +147,35 @@ def test_a_cancelled_call_of_any_kind_leaves_no_reply_behind(
                 assert (await queue.stats()).total in (1, 2)
                 assert await queue.fail("nobody") is False
         await pool.disconnect()
+
+    asyncio.run(test())
+
+
+def test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed(
+    server: Server, client: redis.Redis
+) -> None:
+    class Moved(AsyncSafeRedisQueue[Any]):
+        """Has an item as soon as it waits; its reply is kept back until the test says so."""
+
+        async def _exchange(self, command: Any, *args: Any) -> Any:
+            if command[0] != "BLMOVE":
+                return await super()._exchange(command, *args)
+            seed(client, items={"a": "A"}, queue=["a"])
+            reply = await super()._exchange(command, *args)
+            self.moved.set()
+            await self.go_on.wait()
+            return reply
+
+    async def test() -> None:
+        async with Moved(url=server.url, name="test") as queue:
+            queue.moved, queue.go_on = asyncio.Event(), asyncio.Event()
+            task = asyncio.create_task(queue.get())
+            await queue.moved.wait()
+            assert snapshot(client)["ackbuf"] == ["a"]
+            await cancelled(task)
+            queue.go_on.set()
+        assert snapshot(client)["queue"] == ["a"]
+        check_places(client)
 
     asyncio.run(test())
 
