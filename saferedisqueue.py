@@ -488,9 +488,12 @@ _MOVED_BACK = """
 local function give_moved_back(uid, seen)
   local time, token = string.match(redis.call('HGET', meta, uid) or '', '^%d+ (%d+) (%S+) ')
   if token and token ~= '-' and tonumber(time) >= tonumber(seen) then return end
-  if redis.call('LPOS', ackbuf, uid) then
-    redis.call('RPUSH', queue, uid)
-    redis.call('LREM', ackbuf, 1, uid)
+  for _, list in ipairs({ackbuf, backup}) do  -- autoclean may have come in between
+    if redis.call('LPOS', list, uid) then
+      redis.call('RPUSH', queue, uid)
+      redis.call('LREM', list, 1, uid)
+      return
+    end
   end
 end
 """

@@ -227,6 +227,16 @@ def test_a_moved_uid_goes_back_to_the_front_and_is_claimed(queue: Any, client: r
     assert (keys["queue"], keys["ackbuf"]) == (["b"], ["a"])
 
 
+def test_a_moved_uid_does_not_wait_for_an_interval_when_autoclean_came_in_between(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), queue=["b"], backup=["a"])
+    assert claim(queue, moved="a", seen=NOW, interval="")[1] == b"a"
+    keys = snapshot(client)
+    assert (keys["queue"], keys["ackbuf"], "backup" in keys) == (["b"], ["a"], False)
+    check_places(client)
+
+
 def test_a_moved_uid_that_was_requeued_is_not_added_again(queue: Any, client: redis.Redis) -> None:
     seed(client, items=dict.fromkeys("ab", ""), queue=["a", "b"])
     assert claim(queue, moved="a", seen=NOW, interval="")[1] == b"b"
