@@ -1009,6 +1009,7 @@ for _, list in ipairs({ackbuf, backup}) do
   end
 end
 local next_uid = redis.call('LINDEX', queue, -1)
+if next_uid == '' then next_uid = redis.call('LINDEX', queue, -2) end  -- behind the bell
 local first = redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES')
 if first[1] and (tonumber(first[2]) < 0 or not next_uid) then next_uid = first[1] end
 return {

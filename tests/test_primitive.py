@@ -454,6 +454,14 @@ def test_peek_shows_what_comes_next_and_takes_nothing(queue: Any, client: redis.
     assert snapshot(client) == before
 
 
+def test_the_age_of_what_comes_next_is_told_although_a_bell_was_rung(queue: Any) -> None:
+    uid = queue.put("low", priority=-1)
+    queue._at = str(int(uid.replace("-", "")[:12], 16) + 5000)
+    assert queue.stats().oldest == pytest.approx(5)
+    queue._at = str(int(queue.put("a").replace("-", "")[:12], 16) + 7000)
+    assert queue.stats().oldest == pytest.approx(7)
+
+
 # -- forward ---------------------------------------------------------------------------------------
 
 
