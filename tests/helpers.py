@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 import saferedisqueue
-from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue
+from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue, _Steps
 
 Value = Any
 
@@ -32,9 +32,14 @@ class Face:
         for queue in self._made:
             queue.close()
 
-    def queue(self, *args: Any, **kw: Any) -> Any:
-        self._made.append(self.queue_class(*args, **kw))
+    def queue(self, *args: Any, kind: type[Any] | None = None, **kw: Any) -> Any:
+        """One of this face's class, or of another ``kind`` of it."""
+        self._made.append(self.driven((kind or self.queue_class)(*args, **kw)))
         return self._made[-1]
+
+    def driven(self, queue: Any) -> Any:
+        """The queue, driven by blocking calls."""
+        return queue
 
 
 class Blocking(Face):
@@ -43,6 +48,8 @@ class Blocking(Face):
 
 class Asyncio(Face):
     """The asyncio face, each call of which runs to its end in the face's own event loop."""
+
+    queue_class = AsyncSafeRedisQueue
 
     def __enter__(self) -> Face:
         self.loop = asyncio.new_event_loop()
@@ -54,8 +61,12 @@ class Asyncio(Face):
         finally:
             self.loop.close()
 
-    def queue_class(self, *args: Any, **kw: Any) -> Any:
-        return Awaited(AsyncSafeRedisQueue(*args, **kw), self.loop.run_until_complete)
+    def driven(self, queue: Any) -> Any:
+        return Awaited(queue, self.run)
+
+    def run(self, coroutine: Any) -> Any:
+        self.task = self.loop.create_task(coroutine)  # to be cancelled by those who like
+        return self.loop.run_until_complete(self.task)
 
 
 WRAPPED = ("AsyncSafeRedisQueue", "AsyncDelivery", "AsyncConsumer", "AsyncProcessing")
@@ -214,15 +225,18 @@ class Release3:
 # -- clients that fail -----------------------------------------------------------------------------
 
 
-class Failing(SafeRedisQueue[Any]):
-    """A queue that fails at its k-th command from now on, as told by fail_at."""
+class FailingSteps(_Steps[Any]):
+    """Of a queue that fails at its k-th command from now on, as told by fail_at."""
 
     _countdown = -1
-    _lost_reply = False
+    _lost_reply = _for_good = False
     _error: Callable[[], BaseException] = staticmethod(
         lambda: redis.ConnectionError("the test cut the connection")
     )
     commands = 0
+    before_wait: Callable[[], object] | None = (
+        None  # called once, when a BLMOVE is about to be sent
+    )
 
     def fail_at(
         self,
@@ -230,22 +244,47 @@ class Failing(SafeRedisQueue[Any]):
         *,
         lost_reply: bool,
         error: Callable[[], BaseException] | None = None,
+        for_good: bool = False,
     ) -> None:
-        """At command k (0 is the next) raise: before it is sent, or after it has been run."""
+        """At command k (0 is the next) raise: before it is sent, or after it has been run.
+
+        for_good: nothing is sent after that, as by a process that was killed.
+        """
         self._countdown = k
-        self._lost_reply = lost_reply
+        self._lost_reply, self._for_good = lost_reply, for_good
         if error is not None:
             self._error = error
+
+    @property
+    def failed(self) -> bool:
+        """Whether that command was reached."""
+        return self._countdown < 0
 
     async def _do(self, *command: Any, **io: Any) -> Any:
         self.commands += 1
         self._countdown -= 1
-        if self._countdown == -1 and not self._lost_reply:
+        now = self._countdown == -1
+        if (now and not self._lost_reply) or (self._for_good and self._countdown < -1):
             raise self._error()
-        reply = await super()._do(*command, **io)
-        if self._countdown == -1:
-            raise self._error()
-        return reply
+        if command[0] == "BLMOVE" and self.before_wait is not None:
+            arrive, self.before_wait = self.before_wait, None
+            arrive()
+        try:
+            return await super()._do(*command, **io)
+        finally:
+            if now:
+                raise self._error()
+
+
+class Failing(FailingSteps, SafeRedisQueue[Any]):
+    pass
+
+
+class AsyncFailing(FailingSteps, AsyncSafeRedisQueue[Any]):
+    pass
+
+
+FAILING: dict[type[Face], type[FailingSteps]] = {Blocking: Failing, Asyncio: AsyncFailing}
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
@@ -267,14 +306,20 @@ def call(queue: Any, script: saferedisqueue.Script, *args: Any, slot: Any = None
 
 def drain(queue: Any, client: redis.Redis) -> list[str]:
     """Consume everything, orphans too, and check that nobody gets what is out; the uids."""
-    uids: list[str] = []
-    for _ in range(4):
-        out = []
+    return [item.uid for item in drained(queue, client, intervals=3)]
+
+
+def drained(queue: Any, client: redis.Redis, intervals: int) -> list[Any]:
+    """The items that drain consumes, orphans of so many autoclean intervals."""
+    items: list[Any] = []
+    for _ in range(intervals + 1):
+        out: list[Any] = []
         while (item := queue.get(-1)).uid is not None:
-            out.append(item.uid)
-        assert len(set(out)) == len(out), f"delivered to two at a time: {out}"
-        for uid in out:
-            assert queue.ack(uid), f"{uid} was taken from its holder"
-        uids += out
+            out.append(item)
+        uids = [item.uid for item in out]
+        assert len(set(uids)) == len(uids), f"delivered to two at a time: {uids}"
+        for item in out:
+            assert queue.ack(item.uid), f"{item.uid} was taken from its holder"
+        items += out
         lapse(client)
-    return uids
+    return items

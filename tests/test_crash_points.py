@@ -1,0 +1,214 @@
+"""A client that dies, or is cancelled, at its k-th command, for every k of every operation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+import saferedisqueue
+from helpers import FAILING, AsyncFailing, Asyncio, Face, check_places, drained, snapshot
+from operations import LEASE, NOW, OPERATIONS, OTHER, May, Operation, places
+from saferedisqueue import SafeRedisQueue
+from servers import Server, find
+
+HELD = {"ackbuf", "backup", "leases"}
+
+each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few items are several chunks."""
+    monkeypatch.setattr(saferedisqueue, "_CHUNK_ITEMS", 2)
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+class Run:
+    """One run of an operation: prepared, then to be gone on with."""
+
+    def __init__(self, operation: Operation, queue: Any, client: redis.Redis) -> None:
+        client.flushall()
+        queue._at = NOW
+        self._steps = operation.run(queue, client)
+        self.may: May = next(self._steps)
+        self.before = places(client)
+
+    def go_on(self) -> None:
+        for _ in self._steps:
+            raise AssertionError("an operation has one yield")
+
+
+def check_what_is_left(run: Run, after: dict[str, str], server: Server) -> None:
+    """Invariants 1 to 6 after a run that was cut off; ``after`` is of one that was not."""
+    may = run.may
+    with server.client() as client:
+        for name in ("test", OTHER):
+            check_places(client, name)
+        left = places(client)
+        assert left.keys() >= run.before.keys() - set(may.gone), "an item was lost"
+        assert left.keys() <= run.before.keys() | set(may.new), "an item was invented"
+        put = [payload for payload in may.new if payload in left]
+        assert put == list(may.new)[: len(put)], "the later was put, the earlier not"
+        dead = {payload for payload, place in left.items() if place == "dead"}
+        assert all(run.before.get(each) == "dead" for each in dead - set(may.dies))
+        if may.whole:
+            assert left in (run.before, after), "it was done by halves"
+        delivered = deliveries(client, server, "test")
+        if snapshot(client, OTHER):
+            delivered += deliveries(client, server, OTHER)
+        assert sorted(item.payload.decode() for item in delivered) == sorted(left)
+
+
+def deliveries(client: redis.Redis, server: Server, name: str) -> list[Any]:
+    """What a fresh consumer gets when all leases and two autoclean intervals are over."""
+    with SafeRedisQueue(url=server.url, name=name) as fresh:
+        fresh.resume()
+        fresh._at = NOW + LEASE * 1000
+        items = drained(fresh, client, intervals=2)
+        first = [item.payload for item in items if item.attempts == 1]
+        assert first == sorted(first), "out of order"
+        dead = snapshot(client, name).get("dead", {})
+        assert snapshot(client, name).get("items", {}).keys() == dead.keys(), "never delivered"
+        assert fresh.revive() == len(dead)
+        items += drained(fresh, client, intervals=0)
+        assert fresh.get(-1) == (None, None)
+        assert snapshot(client, name).keys() <= {"backuplock"}
+    return items
+
+
+def undisturbed(operation: Operation, queue: Any, client: redis.Redis) -> dict[str, str]:
+    """Where everything is after the operation."""
+    run = Run(operation, queue, client)
+    run.go_on()
+    after = places(client)
+    assert after.keys() == run.before.keys() - set(run.may.gone) | set(run.may.new)
+    assert {payload for payload in run.may.dies if after[payload] == "dead"} == set(run.may.dies)
+    return after
+
+
+# -- killed ----------------------------------------------------------------------------------------
+
+
+def check_every_death(operation: Operation, face: Face, server: Server) -> None:
+    """For the server, to die after a command is to die before the next one."""
+    with server.client() as client:
+
+        def queue() -> Any:
+            settings = {"url": server.url, "name": "test", **operation.settings}
+            return face.queue(kind=FAILING[type(face)], **settings)
+
+        after = undisturbed(operation, queue(), client)
+        for k in range(100):
+            dying = queue()
+            run = Run(operation, dying, client)
+            client.script_flush()  # so that between EVALSHA and EVAL it may die too
+            dying.fail_at(k, lost_reply=False, error=Killed, for_good=True)
+            try:
+                run.go_on()
+            except Killed:
+                pass
+            reached = dying.failed
+            check_what_is_left(run, after, server)
+            if not reached:
+                break
+        assert 0 < k < 99
+
+
+@each_operation
+def test_a_client_that_dies_between_any_commands_loses_nothing(
+    face: Face, server: Server, operation: Operation
+) -> None:
+    check_every_death(operation, face, server)
+
+
+@pytest.fixture(scope="module")
+def durable_server() -> Iterator[Server]:
+    options = ("--appendonly", "yes", "--appendfsync", "always")
+    with Server(find(), None, *options) as running:
+        yield running
+
+
+def put_durably(queue: Any, client: redis.Redis) -> Iterator[May]:
+    yield May(new="x")
+    assert queue.put("x") is not None
+
+
+def test_a_client_that_dies_in_a_durable_put_loses_nothing(
+    face: Face, durable_server: Server
+) -> None:
+    check_every_death(Operation(put_durably, {"durable": "fsync"}), face, durable_server)
+
+
+# -- cancelled -------------------------------------------------------------------------------------
+
+
+class Cancelling(AsyncFailing):
+    """A queue whose user's task is cancelled at the k-th command."""
+
+    _left = -1
+
+    def cancel_at(self, k: int, when: str, face: Asyncio) -> None:
+        """when: before the command is sent, while it is under way, or when its reply was read."""
+        self._left, self._when, self._face = k, when, face
+
+    @property
+    def cancelled(self) -> bool:
+        return self._left < 0
+
+    async def _exchange(self, *command: Any) -> Any:
+        self._left -= 1
+        when = self._when if self._left == -1 else ""
+        if when == "during":
+            self._face.task.cancel()
+        elif when == "before":
+            await self._cancel()
+        try:
+            return await super()._exchange(*command)
+        finally:
+            if when == "after":
+                await self._cancel()
+
+    async def _cancel(self) -> None:
+        self._face.task.cancel()
+        if asyncio.current_task() is self._face.task:  # not in the background
+            await asyncio.sleep(0)
+
+
+@each_operation
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+def test_a_task_that_is_cancelled_at_any_command_loses_nothing_and_keeps_nothing(
+    server: Server, client: redis.Redis, operation: Operation, when: str
+) -> None:
+    with Asyncio() as face:
+
+        def queue() -> Any:
+            return face.queue(kind=Cancelling, url=server.url, name="test", **operation.settings)
+
+        after = undisturbed(operation, queue(), client)
+        for k in range(100):
+            cancelling = queue()
+            run = Run(operation, cancelling, client)
+            client.script_flush()
+            cancelling.cancel_at(k, when, face)
+            try:
+                run.go_on()
+            except asyncio.CancelledError:
+                assert cancelling.cancelled
+            else:
+                assert not cancelling.cancelled, "the cancellation was swallowed"
+            reached = cancelling.cancelled
+            cancelling.close()  # waits for what goes on in the background
+            if run.may.takes and reached:
+                out = {payload for payload, place in places(client).items() if place in HELD}
+                assert not out, f"not handed back: {out}"
+            check_what_is_left(run, after, server)
+            if not reached:
+                break
+        assert 0 < k < 99
