@@ -2207,12 +2207,12 @@ class _ConsumeSteps(Generic[D]):
         self._finish_current()
         while True:
             while self._ahead:
+                if not self._renew:
+                    await self._flush()  # nothing else would, while the body works
                 item = self._ahead.popleft()
                 if item.lost or time.monotonic() >= item._until:
                     item.lost = True  # it lapsed here, unused: somebody else's now
                     continue
-                if not self._renew:
-                    await self._flush()  # nothing else would, while the body works
                 self._current = item
                 return item
             done = self._take_done()

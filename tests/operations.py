@@ -396,6 +396,11 @@ def consume_and_prefetch(queue: Queue, client: redis.Redis) -> Iterator[May]:
 
 
 @operation()
+def consume_without_renewing(queue: Queue, client: redis.Redis) -> Iterator[May]:
+    yield from consume(queue, "abcde", prefetch=2, renew=False)
+
+
+@operation()
 def consume_and_break(queue: Queue, client: redis.Redis) -> Iterator[May]:
     queue.put_many("abcdef")
     yield May(gone="abc", whole=False, takes=True)
