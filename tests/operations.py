@@ -14,7 +14,8 @@ import pytest
 import redis
 
 import saferedisqueue
-from helpers import PLACES, seed, snapshot
+from helpers import PLACES, check_places, drained, seed, snapshot
+from saferedisqueue import SafeRedisQueue
 
 NOW = 1_700_000_000_000  # ms, the time that is given to the scripts
 LEASE = 60  # seconds: every lease and delay ends so much later
@@ -61,6 +62,71 @@ def places(client: redis.Redis) -> dict[str, str]:
             where = [place for place in PLACES if uid in keys.get(place, ())]
             found[payload] = before + " ".join(where)
     return found
+
+
+# -- one run, and what is left of it ---------------------------------------------------------------
+
+
+class Run:
+    """One run of an operation: prepared, then to be gone on with."""
+
+    def __init__(self, operation: Operation, queue: Any, client: redis.Redis) -> None:
+        client.flushdb()
+        queue._at = NOW
+        self._steps = operation.run(queue, client)
+        self.may: May = next(self._steps)
+        self.before = places(client)
+
+    def go_on(self) -> None:
+        for _ in self._steps:
+            raise AssertionError("an operation has one yield")
+
+
+def check_what_is_left(run: Run, after: dict[str, str], client: redis.Redis) -> None:
+    """Invariants 1 to 6 after a run that was cut off; ``after`` is of one that was not."""
+    may = run.may
+    for name in ("test", OTHER):
+        check_places(client, name)
+    left = places(client)
+    assert left.keys() >= run.before.keys() - set(may.gone), "an item was lost"
+    assert left.keys() <= run.before.keys() | set(may.new), "an item was invented"
+    put = [payload for payload in may.new if payload in left]
+    assert put == list(may.new)[: len(put)], "the later was put, the earlier not"
+    dead = {payload for payload, place in left.items() if place == "dead"}
+    assert all(run.before.get(each) == "dead" for each in dead - set(may.dies))
+    if may.whole:
+        assert left in (run.before, after), "it was done by halves"
+    delivered = deliveries(client, "test")
+    if snapshot(client, OTHER):
+        delivered += deliveries(client, OTHER)
+    assert sorted(item.payload.decode() for item in delivered) == sorted(left)
+
+
+def deliveries(client: redis.Redis, name: str) -> list[Any]:
+    """What a fresh consumer gets when all leases and two autoclean intervals are over."""
+    with SafeRedisQueue(client=client, name=name) as fresh:
+        fresh.resume()
+        fresh._at = str(NOW + LEASE * 1000)
+        items = drained(fresh, client, intervals=2)
+        first = [item.payload for item in items if item.attempts == 1]
+        assert first == sorted(first), "out of order"
+        dead = snapshot(client, name).get("dead", {})
+        assert snapshot(client, name).get("items", {}).keys() == dead.keys(), "never delivered"
+        assert fresh.revive() == len(dead)
+        items += drained(fresh, client, intervals=0)
+        assert fresh.get(-1) == (None, None)
+        assert snapshot(client, name).keys() <= {"backuplock"}
+    return items
+
+
+def undisturbed(operation: Operation, queue: Any, client: redis.Redis) -> dict[str, str]:
+    """Where everything is after the operation."""
+    run = Run(operation, queue, client)
+    run.go_on()
+    after = places(client)
+    assert after.keys() == run.before.keys() - set(run.may.gone) | set(run.may.new)
+    assert {payload for payload in run.may.dies if after[payload] == "dead"} == set(run.may.dies)
+    return after
 
 
 # -- put -------------------------------------------------------------------------------------------
@@ -149,14 +215,15 @@ def arrive(client: redis.Redis) -> None:
     client.lpush("srq:test:queue", "arrived")
 
 
-@operation()
+# Autoclean finds what a lost reply of the wait has left.
+@operation(autoclean_interval=0.2, wait_slice=0.05)
 def get_that_waits(queue: Queue, client: redis.Redis) -> Iterator[May]:
     queue.before_wait = lambda: arrive(client)
     yield May(new="a", whole=False, takes=True)
     check_taken(queue.get(), "a")
 
 
-@operation()
+@operation(autoclean_interval=0.2, wait_slice=0.05)
 def get_with_a_lease_that_waits(queue: Queue, client: redis.Redis) -> Iterator[May]:
     queue.before_wait = lambda: arrive(client)
     yield May(new="a", whole=False, takes=True)

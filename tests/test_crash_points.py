@@ -10,9 +10,8 @@ import pytest
 import redis
 
 import saferedisqueue
-from helpers import FAILING, AsyncFailing, Asyncio, Face, check_places, drained, snapshot
-from operations import LEASE, NOW, OPERATIONS, OTHER, May, Operation, places
-from saferedisqueue import SafeRedisQueue
+from helpers import FAILING, AsyncFailing, Asyncio, Face
+from operations import OPERATIONS, May, Operation, Run, check_what_is_left, places, undisturbed
 from servers import Server, find
 
 HELD = {"ackbuf", "backup", "leases"}
@@ -28,69 +27,6 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Killed(BaseException):
     """The process is no more."""
-
-
-class Run:
-    """One run of an operation: prepared, then to be gone on with."""
-
-    def __init__(self, operation: Operation, queue: Any, client: redis.Redis) -> None:
-        client.flushall()
-        queue._at = NOW
-        self._steps = operation.run(queue, client)
-        self.may: May = next(self._steps)
-        self.before = places(client)
-
-    def go_on(self) -> None:
-        for _ in self._steps:
-            raise AssertionError("an operation has one yield")
-
-
-def check_what_is_left(run: Run, after: dict[str, str], server: Server) -> None:
-    """Invariants 1 to 6 after a run that was cut off; ``after`` is of one that was not."""
-    may = run.may
-    with server.client() as client:
-        for name in ("test", OTHER):
-            check_places(client, name)
-        left = places(client)
-        assert left.keys() >= run.before.keys() - set(may.gone), "an item was lost"
-        assert left.keys() <= run.before.keys() | set(may.new), "an item was invented"
-        put = [payload for payload in may.new if payload in left]
-        assert put == list(may.new)[: len(put)], "the later was put, the earlier not"
-        dead = {payload for payload, place in left.items() if place == "dead"}
-        assert all(run.before.get(each) == "dead" for each in dead - set(may.dies))
-        if may.whole:
-            assert left in (run.before, after), "it was done by halves"
-        delivered = deliveries(client, server, "test")
-        if snapshot(client, OTHER):
-            delivered += deliveries(client, server, OTHER)
-        assert sorted(item.payload.decode() for item in delivered) == sorted(left)
-
-
-def deliveries(client: redis.Redis, server: Server, name: str) -> list[Any]:
-    """What a fresh consumer gets when all leases and two autoclean intervals are over."""
-    with SafeRedisQueue(url=server.url, name=name) as fresh:
-        fresh.resume()
-        fresh._at = NOW + LEASE * 1000
-        items = drained(fresh, client, intervals=2)
-        first = [item.payload for item in items if item.attempts == 1]
-        assert first == sorted(first), "out of order"
-        dead = snapshot(client, name).get("dead", {})
-        assert snapshot(client, name).get("items", {}).keys() == dead.keys(), "never delivered"
-        assert fresh.revive() == len(dead)
-        items += drained(fresh, client, intervals=0)
-        assert fresh.get(-1) == (None, None)
-        assert snapshot(client, name).keys() <= {"backuplock"}
-    return items
-
-
-def undisturbed(operation: Operation, queue: Any, client: redis.Redis) -> dict[str, str]:
-    """Where everything is after the operation."""
-    run = Run(operation, queue, client)
-    run.go_on()
-    after = places(client)
-    assert after.keys() == run.before.keys() - set(run.may.gone) | set(run.may.new)
-    assert {payload for payload in run.may.dies if after[payload] == "dead"} == set(run.may.dies)
-    return after
 
 
 # -- killed ----------------------------------------------------------------------------------------
@@ -115,7 +51,7 @@ def check_every_death(operation: Operation, face: Face, server: Server) -> None:
             except Killed:
                 pass
             reached = dying.failed
-            check_what_is_left(run, after, server)
+            check_what_is_left(run, after, client)
             if not reached:
                 break
         assert 0 < k < 99
@@ -208,7 +144,7 @@ def test_a_task_that_is_cancelled_at_any_command_loses_nothing_and_keeps_nothing
             if run.may.takes and reached:
                 out = {payload for payload, place in places(client).items() if place in HELD}
                 assert not out, f"not handed back: {out}"
-            check_what_is_left(run, after, server)
+            check_what_is_left(run, after, client)
             if not reached:
                 break
         assert 0 < k < 99
