@@ -142,7 +142,7 @@ def _read(client: redis.Redis, key: bytes) -> Value:
         return {text(k): text(v) for k, v in client.hgetall(key).items()}
     if kind == b"zset":
         return {text(k): v for k, v in client.zrange(key, 0, -1, withscores=True)}
-    return text(client.get(key))
+    return text(client.get(key) or b"")  # it may just have expired
 
 
 def seed(client: redis.Redis, name: str = "test", **keys: Value) -> None:

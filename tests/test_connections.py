@@ -26,6 +26,7 @@ import redis.asyncio
 
 from conftest import Make
 from helpers import Failing, call, check_places, drain, eventually, seed, snapshot
+from proxy import Proxy
 from saferedisqueue import STATS, SafeRedisQueue, WrongClient
 from servers import Server, free_port
 from topologies import Relay
@@ -859,12 +860,12 @@ def test_get_keeps_its_timeout_when_the_server_stops_answering(
 def test_a_half_dead_connection_is_given_up_long_before_the_timeout(
     server: Server, client: redis.Redis
 ) -> None:
-    with Relay(server) as relay:
-        queue = SafeRedisQueue(url=relay.url, name="test", wait_slice=0.05)
+    with Proxy(server) as proxy:
+        queue = SafeRedisQueue(url=proxy.url, name="test", wait_slice=0.05)
         with queues(queue), ThreadPoolExecutor() as pool:
             waiting = pool.submit(queue.get, 40)
             wait_for_blocked(client)
-            relay.go_silent()
+            proxy.go_silent()
             wait_for_blocked(client, 0)
             start = time.monotonic()
             seed(client, items={"a": "A"}, queue=["a"])
@@ -877,7 +878,7 @@ def test_get_keeps_its_timeout_when_each_step_of_connecting_is_slow(
 ) -> None:
     def attempt() -> float:
         queue = SafeRedisQueue(
-            url=f"{relay.url}/1", name="test", username="default", password="any"
+            url=f"{proxy.url}/1", name="test", username="default", password="any"
         )
         start = time.monotonic()
         with queues(queue):
@@ -887,8 +888,8 @@ def test_get_keeps_its_timeout_when_each_step_of_connecting_is_slow(
                 pass
         return time.monotonic() - start
 
-    with Relay(server) as relay:
-        relay.delay = 0.6
+    with Proxy(server) as proxy:
+        proxy.delay = 0.6
         assert quickest(attempt, 1.1 + SLACK) < 1.1 + SLACK
 
 
@@ -896,9 +897,9 @@ def test_numbered_calls_are_safe_where_replies_come_late(
     server: Server, client: redis.Redis
 ) -> None:
     """Each command is sent again and again while the server works on it."""
-    with Relay(server) as relay:
+    with Proxy(server) as proxy:
         queue = SafeRedisQueue(
-            url=relay.url,
+            url=proxy.url,
             name="test",
             socket_timeout=0.1,
             retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.01), 5),
@@ -907,8 +908,8 @@ def test_numbered_calls_are_safe_where_replies_come_late(
             call(queue, STATS)
 
             def slow(use: Callable[[], Any]) -> Any:
-                relay.delay = 0.15
-                threading.Timer(0.3, lambda: setattr(relay, "delay", 0.0)).start()
+                proxy.delay = 0.15
+                threading.Timer(0.3, lambda: setattr(proxy, "delay", 0.0)).start()
                 return use()
 
             uid = slow(lambda: queue.put("a"))

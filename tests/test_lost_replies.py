@@ -1,0 +1,214 @@
+"""Every command of every operation lost, and its reply lost, cut, late or never coming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+import saferedisqueue
+from helpers import FACES, FAILING, Blocking, Face
+from operations import OPERATIONS, Operation, Run, check_what_is_left, places, undisturbed
+from proxy import DROPS, SILENCES, Proxy
+from servers import Server
+
+FAULTS = (*DROPS, *SILENCES)
+PATIENCE = 0.4  # seconds, the callers' socket_timeout
+DATABASES = 16  # of a server: so many runs at a time
+HANG = 100  # seconds after which what has not returned will not
+LOST = (redis.ConnectionError, redis.TimeoutError)
+
+# Each kind of move once: what silence is tried with, unless everything is asked for.
+KINDS = (
+    *(
+        "put",
+        "put many",
+        "get",
+        "get with a lease",
+        "get that waits",
+        "get many",
+        "ack",
+        "ack many",
+    ),
+    *("fail", "touch", "bury", "forward", "revive", "remove", "purge", "join"),
+    *("consume and prefetch", "consume and raise", "processing"),
+)
+# What is tried with a client of the caller's, which sends again otherwise, or not at all.
+FEW = ("put", "put many", "get", "get that waits", "ack", "fail", "consume one by one")
+
+
+@pytest.fixture(autouse=True)
+def small_chunks_and_little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few items are several chunks, and get gives a connection up as soon as its caller would."""
+    monkeypatch.setattr(saferedisqueue, "_CHUNK_ITEMS", 2)
+    limits = saferedisqueue._Steps._limits
+
+    def less(self: Any, deadline: float | None, wait: float = 0) -> dict[str, Any]:
+        patient = limits(self, deadline, wait)
+        return {**patient, "timeout": min(patient["timeout"], wait + PATIENCE)}
+
+    monkeypatch.setattr(saferedisqueue._Steps, "_limits", less)
+
+
+# -- clients, as users make them -------------------------------------------------------------------
+
+
+def by_url(face: Face, proxy: Proxy, db: int, settings: dict[str, Any]) -> Any:
+    url = f"{proxy.url}/{db}"
+    kind = FAILING[type(face)]
+    return face.queue(kind=kind, url=url, name="test", socket_timeout=PATIENCE, **settings)
+
+
+def by_client(face: Face, proxy: Proxy, db: int, settings: dict[str, Any]) -> Any:
+    """A client with what this redis-py does by default when a connection is lost."""
+    flavour: Any = redis if isinstance(face, Blocking) else redis.asyncio
+    client = flavour.Redis(host="127.0.0.1", port=proxy.port, db=db, socket_timeout=PATIENCE)
+    return face.queue(kind=FAILING[type(face)], client=client, name="test", **settings)
+
+
+CLIENTS: dict[str, Callable[..., Any]] = {"url": by_url, "client": by_client}
+each_client = pytest.mark.parametrize("made", CLIENTS.values(), ids=list(CLIENTS))
+each_face = pytest.mark.parametrize("kind", FACES.values(), ids=list(FACES))
+
+
+# -- every operation -------------------------------------------------------------------------------
+
+
+def settled(where: dict[str, str]) -> dict[str, str]:
+    """Places, where ackbuf and backup, between which autoclean moves, are one."""
+    return {payload: place.replace("backup", "ackbuf") for payload, place in where.items()}
+
+
+def check_answers(queue: Any, client: redis.Redis) -> None:
+    """Nobody reads another's reply: calls with answers of different kinds get their own."""
+    count = client.hlen("srq:test:items")
+    uid = queue.put("tag")
+    assert len(uid) == 36
+    assert client.hget("srq:test:items", uid) == b"tag"
+    assert queue.exists(uid) is True
+    assert queue.stats().total == count + 1
+    assert queue.remove(uid) is True
+    assert queue.remove(uid) is False
+
+
+def check_every_loss(
+    operation: Operation, kind: type[Face], made: Any, server: Server, db: int, fault: str
+) -> int:
+    """Run it again and again, on one queue, until no command meets the fault; how many did."""
+    with Proxy(server) as proxy, server.client(db=db) as client, kind() as face:
+        queue = made(face, proxy, db, operation.settings)
+        after = patiently(lambda: undisturbed(operation, queue, client))
+        for k in range(100):
+            run = patiently(lambda: Run(operation, queue, client))
+            proxy.fail_at(k, fault)
+            raised = False
+            try:
+                run.go_on()
+            except LOST:
+                raised = True
+            reached = proxy.failed
+            proxy.release()
+            if raised or run.may.fewer:
+                check_what_is_left(run, after, client)
+            else:
+                assert settled(places(client)) == settled(after), f"at {proxy.commands[: k + 1]}"
+            if "durable" not in operation.settings:  # whose puts all raise
+                patiently(lambda: check_answers(queue, client))
+            if not reached:
+                return k
+    raise AssertionError("it has no end")
+
+
+def patiently(attempt: Callable[[], Any]) -> Any:
+    """What the attempt returns; a slow machine may let some of them time out."""
+    for _ in range(9):
+        try:
+            return attempt()
+        except LOST:
+            pass
+    return attempt()
+
+
+@each_face
+@each_client
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_operation_is_done_once_and_truly_reported_whatever_is_lost(
+    pytestconfig: pytest.Config, kind: type[Face], made: Any, server: Server, fault: str
+) -> None:
+    names = FEW if made is by_client else KINDS if fault not in DROPS[:2] else tuple(OPERATIONS)
+    if pytestconfig.getoption("--servers") == "all":
+        names = tuple(OPERATIONS)
+    databases = list(range(DATABASES))
+
+    def check(name: str) -> int:
+        db = databases.pop()
+        try:
+            return check_every_loss(OPERATIONS[name], kind, made, server, db, fault)
+        except Exception as error:
+            raise AssertionError(f"{name}: {error!r}") from error
+        finally:
+            databases.append(db)
+
+    with ThreadPoolExecutor(DATABASES) as pool:
+        for each in [pool.submit(check, name) for name in names]:
+            assert each.result(HANG) > 0
+
+
+# -- settling twice, and opening a connection ------------------------------------------------------
+
+SETTLE: dict[str, Callable[[Any, Any], Any]] = {
+    "ack": lambda queue, uid: queue.ack(uid),
+    "ack many": lambda queue, uid: queue.ack_many([uid]) == 1,
+    "fail": lambda queue, uid: queue.fail(uid),
+    "bury": lambda queue, uid: queue.bury(uid),
+    "remove": lambda queue, uid: queue.remove(uid),
+    "forward": lambda queue, uid: queue.forward(uid, "other", "x") is not None,
+}
+
+
+@each_face
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_settled_twice_is_settled_once_and_the_second_is_told_so(
+    kind: type[Face], server: Server, client: redis.Redis, fault: str
+) -> None:
+    with Proxy(server) as proxy, kind() as face:
+        queue = by_url(face, proxy, 0, {})
+        for settle in SETTLE.values():
+            queue.purge()
+            queue.put("a")
+            item = queue.get(30)
+            proxy.fail_at(0, fault)
+            assert settle(queue, item.uid) is True
+            assert settle(queue, item.uid) is False
+            proxy.release()
+            assert settle(queue, item.uid) is False
+
+
+@each_face
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_is_lost_while_a_connection_is_opened_a_put_is_one_item_and_a_get_one_delivery(
+    kind: type[Face], server: Server, client: redis.Redis, fault: str
+) -> None:
+    with Proxy(server) as proxy, kind() as face:
+        for k in range(100):
+            client.flushall()
+            putting, getting = (by_url(face, proxy, 0, {}) for _ in range(2))
+            proxy.fail_at(k, fault)
+            uid = putting.put("a")
+            reached = proxy.failed
+            proxy.release()
+            proxy.fail_at(k, fault)
+            item = getting.get()
+            reached = reached or proxy.failed
+            proxy.release()
+            assert (item.uid, item.payload, item.attempts) == (uid, b"a", 1)
+            check_answers(getting, client)
+            assert getting.ack(item.uid) is True
+            assert patiently(lambda: putting.get(-1)) == (None, None)
+            if not reached:
+                break
+        assert k > 1
