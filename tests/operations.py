@@ -125,6 +125,18 @@ def deliveries(client: redis.Redis, name: str) -> list[Any]:
     return items
 
 
+def check_answers(queue: Any, client: redis.Redis) -> None:
+    """Nobody reads another's reply: calls with answers of different kinds get their own."""
+    count = client.hlen("srq:test:items")
+    uid = queue.put("tag")
+    assert len(uid) == 36
+    assert client.hget("srq:test:items", uid) == b"tag"
+    assert queue.exists(uid) is True
+    assert queue.stats().total == count + 1
+    assert queue.remove(uid) is True
+    assert queue.remove(uid) is False
+
+
 def undisturbed(operation: Operation, queue: Any, client: redis.Redis) -> dict[str, str]:
     """Where everything is after the operation."""
     run = Run(operation, queue, client)
