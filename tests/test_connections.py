@@ -29,7 +29,6 @@ from helpers import Failing, call, check_places, drain, eventually, seed, snapsh
 from proxy import Proxy
 from saferedisqueue import STATS, SafeRedisQueue, WrongClient
 from servers import Server, free_port
-from topologies import Relay
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import signal
 import socket
 import stat
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -46,10 +45,9 @@ def elsewhere(step: Callable[[], Any]) -> Future[Any]:
 
 
 class Relay:
-    """Between a client and its server; may be slow, and go silent on the connections it has."""
+    """Between a replica and its primary; may go silent on the connections it has."""
 
     def __init__(self, server: Server) -> None:
-        self.delay = 0.0
         self._server = server
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._links: list[socket.socket] = []
@@ -75,14 +73,12 @@ class Relay:
                 far.close()
                 continue
             self._links += [near, far]
-            for pair, delay in (((near, far), False), ((far, near), True)):
-                threading.Thread(target=self._pump, args=(*pair, delay), daemon=True).start()
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=pair, daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket, delay: bool) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
         try:
             while data := source.recv(65536):
-                if delay:
-                    time.sleep(self.delay)
                 if source not in self._silent:
                     target.sendall(data)
             target.shutdown(socket.SHUT_RDWR)
