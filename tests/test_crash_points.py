@@ -150,7 +150,7 @@ def test_a_task_that_is_cancelled_at_any_command_loses_nothing_and_keeps_nothing
                 assert not cancelling.cancelled, "the cancellation was swallowed"
             reached = cancelling.cancelled
             while cancelling._background:
-                face.run(asyncio.wait(cancelling._background))
+                face.run(asyncio.wait({*cancelling._background}))
             if reached and "durable" not in operation.settings:  # whose puts all raise
                 check_answers(cancelling, client)
             cancelling.close()
