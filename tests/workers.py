@@ -1,0 +1,373 @@
+"""The processes of a soak: producers and consumers of every kind, each of which records what it does.
+
+A consumer records an item as soon as it has it, before it works and acks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import redis
+
+from helpers import Release3
+from history import Recorder, payload_of
+from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue
+
+NAME = "soak"
+STALL = 0.25  # seconds
+ERRORS = (redis.RedisError, OSError)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all processes of a mode are told."""
+
+    url: str
+    directory: Path
+    seed: int
+    lease: float
+    interval: float
+    rate: float  # items a second that each producer puts
+    fails: float = 0.05  # part of the deliveries that are failed
+
+
+class Worker:
+    """What a kind of process needs: its queue, its own randomness, and what it records."""
+
+    def __init__(self, settings: Settings, who: str) -> None:
+        self.settings = settings
+        self.record = Recorder(settings.directory, who)
+        self.random = random.Random(f"{settings.seed} {who}")
+        self.lease: float | None = settings.lease
+        self.next = 0
+
+    def queue(self) -> SafeRedisQueue[bytes]:
+        interval = self.settings.interval
+        return SafeRedisQueue(url=self.settings.url, name=NAME, autoclean_interval=interval)
+
+    def old_queue(self) -> Release3:
+        client = redis.Redis.from_url(self.settings.url)
+        return Release3(client, NAME, interval=int(self.settings.interval))
+
+    def stumbled(self, error: BaseException) -> None:
+        self.record("error", type(error).__name__)
+        time.sleep(0.02)
+
+    # -- put
+
+    def put(self, count: int, put: Callable[[list[bytes]], Any], *options: object) -> None:
+        """Put the next items, and record what became of that."""
+        first, self.next = self.next, self.next + count
+        payloads = [payload_of(f"{self.record.who}:{first + i}") for i in range(count)]
+        self.record("put", first, count, *(options or (0, 0)))
+        try:
+            put(payloads)
+        except ERRORS as error:
+            self.record("raised", first, type(error).__name__)
+            time.sleep(0.05)
+        else:
+            self.record("ok", first)
+
+    def rest(self, items: int) -> None:
+        """Sleep as the rate asks for; at times not at all, so that the queue grows."""
+        if self.random.random() < 0.9:
+            time.sleep(self.random.expovariate(self.settings.rate / items) / 0.9)
+
+    # -- get
+
+    def got(self, uid: str, payload: bytes, begun: float, attempts: int, until: float) -> str:
+        """Record a delivery; the name of the item."""
+        item = payload.split(b" ", 1)[0].decode("latin-1")
+        intact = payload == payload_of(item)
+        self.record(
+            "got", item or "?", uid[-8:], attempts, f"{until:.3f}", f"{begun:.6f}", int(intact)
+        )
+        return item
+
+    def work(self) -> float:
+        """Seconds that an item takes: a few ms, at times longer than the lease."""
+        if self.random.random() < 0.003:
+            return self.settings.lease * 1.5
+        return self.random.uniform(0, 0.006)
+
+    def settle(self, queue: Any, uid: str, item: str, attempts: int) -> None:
+        """Ack an item, or fail it."""
+        try:
+            if attempts < 5 and self.random.random() < self.settings.fails:
+                delay = self.random.choice([0, 0, 0.2])
+                self.record("fail", item, delay)
+                self.record("failed", item, int(queue.fail(uid, delay)))
+            else:
+                self.record("ack", item)
+                self.record("acked", item, int(queue.ack(uid)))
+        except ERRORS as error:
+            self.stumbled(error)
+
+
+# ---- producers -----------------------------------------------------------------------------------
+
+
+def put(worker: Worker) -> None:
+    queue = worker.queue()
+    while True:
+        worker.put(1, lambda payloads: queue.put(payloads[0]))
+        worker.rest(1)
+
+
+def put_many(worker: Worker) -> None:
+    queue = worker.queue()
+    while True:
+        count = worker.random.randint(1, 60)
+        worker.put(count, queue.put_many)
+        worker.rest(count)
+
+
+def put_urgent(worker: Worker) -> None:
+    """With priorities, and some with a delay."""
+    queue = worker.queue()
+    while True:
+        priority = worker.random.choice([-5, 0, 0, 5, 5])
+        delay = worker.random.choice([0, 0, 0, 0.3])
+        put = queue.put
+
+        def put_one(payloads: list[bytes], priority: int = priority, delay: float = delay) -> None:
+            put(payloads[0], priority=priority, delay=delay or None)
+
+        worker.put(1, put_one, priority, delay)
+        worker.rest(1)
+
+
+def put_3(worker: Worker) -> None:
+    old = worker.old_queue()
+    while True:
+        worker.put(1, lambda payloads: old.put(str(uuid.uuid4()), payloads[0]))
+        worker.rest(1)
+
+
+# ---- consumers -----------------------------------------------------------------------------------
+
+
+def get(worker: Worker) -> None:
+    """Blocking get, work, ack or fail; with a lease or without."""
+    queue = worker.queue()
+    while True:
+        begun = time.time()
+        try:
+            item = queue.get(0.5, worker.lease)
+        except ERRORS as error:
+            worker.stumbled(error)
+            continue
+        if item.uid is None:
+            continue
+        name = worker.got(item.uid, item.payload, begun, item.attempts, item.deadline or 0)
+        time.sleep(worker.work())
+        worker.settle(queue, item.uid, name, item.attempts)
+
+
+def get_many(worker: Worker) -> None:
+    queue = worker.queue()
+    while True:
+        begun = time.time()
+        try:
+            items = queue.get_many(20, 0.5, worker.lease)
+        except ERRORS as error:
+            worker.stumbled(error)
+            continue
+        names = [
+            worker.got(item.uid, item.payload, begun, item.attempts, item.deadline or 0)
+            for item in items
+        ]
+        time.sleep(worker.work())
+        for name in names:
+            worker.record("ack", name)
+        try:
+            acked = queue.ack_many(item.uid for item in items)
+        except ERRORS as error:
+            worker.stumbled(error)
+            continue
+        for name in names if acked == len(names) else ():  # else it is not known which
+            worker.record("acked", name, 1)
+
+
+def consume(worker: Worker, prefetch: int = 1) -> None:
+    queue = worker.queue()
+    while True:
+        try:
+            with queue.consume(prefetch=prefetch, lease=worker.lease) as items:
+                begun = time.time()
+                try:
+                    for item in items:
+                        name = worker.got(
+                            item.uid, item.payload, begun, item.attempts, item.deadline or 0
+                        )
+                        time.sleep(worker.work())
+                        worker.record("ack", name)
+                        begun = time.time()
+                except BaseException:
+                    worker.record("closing")
+                    raise
+        except ERRORS as error:
+            worker.stumbled(error)
+
+
+def consume_ahead(worker: Worker) -> None:
+    consume(worker, prefetch=50)
+
+
+def consume_async(worker: Worker) -> None:
+    """The asyncio face; SIGTERM cancels it."""
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        interval = worker.settings.interval
+        queue: AsyncSafeRedisQueue[bytes] = AsyncSafeRedisQueue(
+            url=worker.settings.url, name=NAME, autoclean_interval=interval
+        )
+        while True:
+            try:
+                async with queue.consume(prefetch=10, lease=worker.lease) as items:
+                    await loop(items)
+            except ERRORS as error:
+                worker.record("error", type(error).__name__)
+                await asyncio.sleep(0.02)
+
+    async def loop(items: Any) -> None:
+        begun = time.time()
+        try:
+            async for item in items:
+                name = worker.got(item.uid, item.payload, begun, item.attempts, item.deadline or 0)
+                await asyncio.sleep(worker.work())
+                worker.record("ack", name)
+                begun = time.time()
+        except BaseException:
+            worker.record("closing")
+            raise
+
+    try:
+        asyncio.run(main())
+    except asyncio.CancelledError:
+        sys.exit()
+
+
+def get_3(worker: Worker) -> None:
+    """A consumer of 3.0.0, which knows neither leases nor whether its ack came too late."""
+    old = worker.old_queue()
+    while True:
+        begun = time.time()
+        uid, payload = old.get()
+        if uid is None:
+            time.sleep(0.02)
+            continue
+        if payload is None:  # a uid that is gone: of an ack or a fail that came too late
+            old.ack(uid)
+            continue
+        name = worker.got(uid, payload, begun, 0, 0)
+        time.sleep(worker.work())
+        if worker.random.random() < worker.settings.fails:
+            worker.record("fail", name, 0)
+            old.fail(uid)
+            worker.record("failed", name, 1)
+        else:
+            worker.record("ack", name)
+            old.ack(uid)
+            worker.record("acked", name, 1)
+
+
+# ---- kinds and processes -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    run: Callable[[Worker], None]
+    leased: bool = False
+    renews: bool = False
+
+
+PRODUCERS = {
+    "put": Kind(put),
+    "put-many": Kind(put_many),
+    "put-urgent": Kind(put_urgent),
+    "put-3": Kind(put_3),
+}
+CONSUMERS = {
+    "get-lease": Kind(get, leased=True),
+    "get-plain": Kind(get),
+    "get-many": Kind(get_many, leased=True),
+    "consume": Kind(consume, leased=True, renews=True),
+    "consume-50": Kind(consume_ahead, leased=True, renews=True),
+    "async": Kind(consume_async, leased=True, renews=True),
+    "release3": Kind(get_3),
+}
+KINDS = {**PRODUCERS, **CONSUMERS}
+
+
+def _watch(worker: Worker, parent: int) -> None:
+    """Record when this process did not get to run; end it when the soak is gone."""
+    while True:
+        start = time.monotonic()
+        time.sleep(0.1)
+        late = time.monotonic() - start - 0.1
+        if late > STALL:
+            worker.record("stall", f"{late:.3f}")
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _watch_server(worker: Worker) -> None:
+    """Record when the server did not get to run."""
+    client = redis.Redis.from_url(worker.settings.url)
+    while True:
+        start = time.monotonic()
+        try:
+            client.ping()
+        except ERRORS:
+            pass
+        late = time.monotonic() - start
+        if late > STALL:
+            worker.record("stall", f"{late:.3f}")
+        time.sleep(0.1)
+
+
+def spawn(kind: str, who: str, settings: Settings) -> int:
+    """Fork a process of this kind; its id."""
+    parent = os.getpid()
+    pid = os.fork()
+    return pid or _child(kind, who, settings, parent)
+
+
+def _child(kind: str, who: str, settings: Settings, parent: int) -> NoReturn:
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the soak
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        os.closerange(3, 256)  # not its connections, nor what tells the server's guard of it
+        worker = Worker(settings, who)
+        threading.Thread(target=_watch, args=(worker, parent), daemon=True).start()
+        if kind == "server":
+            _watch_server(worker)
+        lease = settings.lease if KINDS[kind].leased else 0
+        worker.lease = lease or None
+        worker.record("start", kind, lease, int(KINDS[kind].renews))
+        KINDS[kind].run(worker)
+    except SystemExit:
+        code = 0
+        worker.record("end", 0)
+    except BaseException:
+        traceback.print_exc()
+        worker.record("end", 1)
+    finally:
+        os._exit(code)
