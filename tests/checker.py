@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from history import Delivery, Mode, Put
 
@@ -99,7 +100,7 @@ def _judge_deliveries(
     if sum(each.acked is True for each in ordered if each.kind != "release3") > 1:
         verdict.unexplained += 1
         verdict.problems.append(f"{item} was acked twice")
-    for number, (one, other) in enumerate(zip(ordered, ordered[1:]), 1):
+    for number, (one, other) in enumerate(pairwise(ordered), 1):
         verdict.twice += 1
         why, is_explained = _explain(mode, ordered[:number], one, other)
         if is_explained:
@@ -152,10 +153,17 @@ def _judge_order(mode: Mode, verdict: Verdict) -> None:
     What was put with a delay, or may have been claimed before the first delivery that is known, is
     left out. Nor is an order promised of an item that
 
-    - a waiting get was handed: between that and its claim another get may take the next one, or
+    - a waiting get was handed: between that and its claim another get may take the next one, and
+      itself it takes one of a higher priority that has come meanwhile; or that
     - may have been handed to somebody who was then killed, stopped, cut off, or ended, which
       cannot be seen in the history.
     """
+    urgent = [
+        (each.begun, each.at)
+        for item, put in mode.puts.items()
+        for each in mode.deliveries.get(item, ())
+        if put.priority > 0
+    ]
     lines: dict[tuple[str, int], list[tuple[str, Put, Delivery]]] = defaultdict(list)
     for item, put in mode.puts.items():
         deliveries = mode.deliveries.get(item)
@@ -167,7 +175,8 @@ def _judge_order(mode: Mode, verdict: Verdict) -> None:
     for line in lines.values():
         for item, put, first in _overtaken(line):
             ended = any(put.begun <= at <= first.at for at in mode.closed.values())
-            if first.begun <= (put.returned or 0):
+            returned = put.returned or 0
+            if first.begun <= returned or any(a <= returned <= b for a, b in urgent):
                 verdict.explained["overtaken while handed to a waiting get"] += 1
             elif ended or mode.hit(put.begun, first.at, *mode.kinds):
                 verdict.explained["overtaken while its holder was hit"] += 1
@@ -210,9 +219,7 @@ COLUMNS = {
 
 def table(verdicts: list[Verdict]) -> str:
     """As a simple table of reStructuredText, with a row for the sum."""
-    rows = [
-        [_cell(getattr(verdict, name)) for name in COLUMNS.values()] for verdict in verdicts
-    ]
+    rows = [[_cell(getattr(verdict, name)) for name in COLUMNS.values()] for verdict in verdicts]
     sums = (sum(getattr(each, name) for each in verdicts) for name in list(COLUMNS.values())[1:])
     rows.append(["together", *map(_cell, sums)])
     widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]

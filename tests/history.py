@@ -34,7 +34,9 @@ from pathlib import Path
 def payload_of(item: str) -> bytes:
     """The payload of an item, of 40 to 520 bytes, all of which its name tells."""
     digest = hashlib.sha256(item.encode()).hexdigest()
-    return f"{item} {digest * (int(digest[0], 16) // 2 + 1)}"[: 40 + int(digest[:2], 16) * 2].encode()
+    return f"{item} {digest * (int(digest[0], 16) // 2 + 1)}"[
+        : 40 + int(digest[:2], 16) * 2
+    ].encode()
 
 
 class Recorder:
@@ -145,9 +147,7 @@ class Mode:
 
     # -- of items
 
-    def _put(
-        self, at: float, who: str, first: str, count: str, priority: str, delay: str
-    ) -> None:
+    def _put(self, at: float, who: str, first: str, count: str, priority: str, delay: str) -> None:
         for number in range(int(first), int(first) + int(count)):
             self.puts[f"{who}:{number}"] = Put(who, at, int(priority), float(delay))
 

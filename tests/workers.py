@@ -1,4 +1,4 @@
-"""The processes of a soak: producers and consumers of every kind, each of which records what it does.
+"""The processes of a soak: producers and consumers of every kind, which record what they do.
 
 A consumer records an item as soon as it has it, before it works and acks.
 """
@@ -6,6 +6,7 @@ A consumer records an item as soon as it has it, before it works and acks.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -119,10 +121,14 @@ class Worker:
 # ---- producers -----------------------------------------------------------------------------------
 
 
+def put_one(queue: SafeRedisQueue[bytes], payloads: list[bytes], **options: Any) -> None:
+    queue.put(payloads[0], **options)
+
+
 def put(worker: Worker) -> None:
     queue = worker.queue()
     while True:
-        worker.put(1, lambda payloads: queue.put(payloads[0]))
+        worker.put(1, partial(put_one, queue))
         worker.rest(1)
 
 
@@ -140,12 +146,8 @@ def put_urgent(worker: Worker) -> None:
     while True:
         priority = worker.random.choice([-5, 0, 0, 5, 5])
         delay = worker.random.choice([0, 0, 0, 0.3])
-        put = queue.put
-
-        def put_one(payloads: list[bytes], priority: int = priority, delay: float = delay) -> None:
-            put(payloads[0], priority=priority, delay=delay or None)
-
-        worker.put(1, put_one, priority, delay)
+        options = {"priority": priority, "delay": delay or None}
+        worker.put(1, partial(put_one, queue, **options), priority, delay)
         worker.rest(1)
 
 
@@ -354,6 +356,7 @@ def _child(kind: str, who: str, settings: Settings, parent: int) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the soak
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        logging.disable(logging.WARNING)
         os.closerange(3, 256)  # not its connections, nor what tells the server's guard of it
         worker = Worker(settings, who)
         threading.Thread(target=_watch, args=(worker, parent), daemon=True).start()
