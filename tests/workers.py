@@ -270,7 +270,11 @@ def get_3(worker: Worker) -> None:
     old = worker.old_queue()
     while True:
         begun = time.time()
-        uid, payload = old.get()
+        try:
+            uid, payload = old.get()
+        except redis.ResponseError as error:  # its rename, when an ack has emptied ackbuf
+            worker.stumbled(error)
+            continue
         if uid is None:
             time.sleep(0.02)
             continue
