@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -162,7 +163,9 @@ def main(argv: list[str]) -> int:
             verdicts += [checker.judge(each) for each in history.read(lines)]
             print(f"{mode}: {'fine' if verdicts[-1].fine else 'WRONG'}", file=sys.stderr)
     rate = sum(verdict.delivered for verdict in verdicts) / (time.monotonic() - begun)
-    print(f"seed {args.seed}, {label}, redis-py {redis.__version__}, {rate:.0f} deliveries/s\n")
+    said = subprocess.run([available()[label], "--version"], capture_output=True, text=True)
+    server = " ".join(said.stdout.split()[:3])
+    print(f"seed {args.seed}, {server}, redis-py {redis.__version__}, {rate:.0f} deliveries/s\n")
     code = report(verdicts)
     if code or args.history:
         print(f"\nThe history is in {path}")

@@ -43,6 +43,7 @@ class Settings:
     interval: float
     rate: float  # items a second that each producer puts
     fails: float = 0.05  # part of the deliveries that are failed
+    slow: float = 0.002  # part of the items on which work takes longer than the lease
 
 
 class Worker:
@@ -98,9 +99,12 @@ class Worker:
         )
         return item
 
-    def work(self) -> float:
-        """Seconds that an item takes: a few ms, at times longer than the lease."""
-        if self.random.random() < 0.003:
+    def work(self, item: str, attempts: int) -> float:
+        """Seconds that an item takes: a few ms, and some items, at first, longer than the lease.
+
+        So that of these the first consumer acks while the second has them.
+        """
+        if attempts < 3 and random.Random(item).random() < self.settings.slow:
             return self.settings.lease * 1.5
         return self.random.uniform(0, 0.006)
 
@@ -135,7 +139,7 @@ def put(worker: Worker) -> None:
 def put_many(worker: Worker) -> None:
     queue = worker.queue()
     while True:
-        count = worker.random.randint(1, 60)
+        count = worker.random.randint(1, 200)
         worker.put(count, queue.put_many)
         worker.rest(count)
 
@@ -174,7 +178,7 @@ def get(worker: Worker) -> None:
         if item.uid is None:
             continue
         name = worker.got(item.uid, item.payload, begun, item.attempts, item.deadline or 0)
-        time.sleep(worker.work())
+        time.sleep(worker.work(name, item.attempts))
         worker.settle(queue, item.uid, name, item.attempts)
 
 
@@ -191,7 +195,7 @@ def get_many(worker: Worker) -> None:
             worker.got(item.uid, item.payload, begun, item.attempts, item.deadline or 0)
             for item in items
         ]
-        time.sleep(worker.work())
+        time.sleep(max([worker.work(n, i.attempts) for n, i in zip(names, items)], default=0))
         for name in names:
             worker.record("ack", name)
         try:
@@ -214,7 +218,7 @@ def consume(worker: Worker, prefetch: int = 1) -> None:
                         name = worker.got(
                             item.uid, item.payload, begun, item.attempts, item.deadline or 0
                         )
-                        time.sleep(worker.work())
+                        time.sleep(worker.work(name, item.attempts))
                         worker.record("ack", name)
                         begun = time.time()
                 except BaseException:
@@ -252,7 +256,7 @@ def consume_async(worker: Worker) -> None:
         try:
             async for item in items:
                 name = worker.got(item.uid, item.payload, begun, item.attempts, item.deadline or 0)
-                await asyncio.sleep(worker.work())
+                await asyncio.sleep(worker.work(name, item.attempts))
                 worker.record("ack", name)
                 begun = time.time()
         except BaseException:
@@ -282,7 +286,7 @@ def get_3(worker: Worker) -> None:
             old.ack(uid)
             continue
         name = worker.got(uid, payload, begun, 0, 0)
-        time.sleep(worker.work())
+        time.sleep(worker.work(name, 1))
         if worker.random.random() < worker.settings.fails:
             worker.record("fail", name, 0)
             old.fail(uid)
