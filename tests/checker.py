@@ -100,6 +100,10 @@ def _judge_deliveries(
     if sum(each.acked is True for each in ordered if each.kind != "release3") > 1:
         verdict.unexplained += 1
         verdict.problems.append(f"{item} was acked twice")
+    for each in ordered:
+        if _is_refused(mode, each) and not any(each.kind == "release3" for each in ordered):
+            verdict.unexplained += 1
+            verdict.problems.append(f"{item} was taken from {each.who}, who held it")
     for number, (one, other) in enumerate(pairwise(ordered), 1):
         verdict.twice += 1
         why, is_explained = _explain(mode, ordered[:number], one, other)
@@ -108,6 +112,12 @@ def _judge_deliveries(
         else:
             verdict.unexplained += 1
             verdict.problems.append(f"{item} went to {one.who}, then to {other.who}: {why}")
+
+
+def _is_refused(mode: Mode, held: Delivery) -> bool:
+    """Whether an ack or a fail changed nothing while nobody else could have the item."""
+    until = held.deadline or held.lo + mode.interval
+    return (held.acked is False or held.failed is False) and held.settled_at < until - TICK
 
 
 def _explain(
@@ -123,7 +133,7 @@ def _explain(
     )
     if any(fails_of_3):
         return "failed by 3.0.0", True
-    if one.acked and not (other.kind == "release3" and other.lo <= one.acked_at):
+    if one.acked and not (other.kind == "release3" and other.lo <= one.settled_at):
         return "it had been acked", False
     if one.fail_begun is not None and one.failed is not False and one.fail_begun <= other.at:
         if other.hi < one.fail_begun + one.delay - TICK:

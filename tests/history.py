@@ -88,7 +88,7 @@ class Delivery:
     renews: bool
     ack_begun: float | None = None
     acked: bool | None = None  # None: not known
-    acked_at: float = float("inf")
+    settled_at: float = float("inf")
     fail_begun: float | None = None
     failed: bool | None = None
     delay: float = 0.0
@@ -202,14 +202,15 @@ class Mode:
 
     def _acked(self, at: float, who: str, item: str, result: str) -> None:
         held = self._held(who, item)
-        held.acked, held.acked_at = result == "1", at
+        held.acked, held.settled_at = result == "1", at
 
     def _fail(self, at: float, who: str, item: str, delay: str) -> None:
         held = self._held(who, item)
         held.fail_begun, held.delay = at, float(delay)
 
     def _failed(self, at: float, who: str, item: str, result: str) -> None:
-        self._held(who, item).failed = result == "1"
+        held = self._held(who, item)
+        held.failed, held.settled_at = result == "1", at
 
     # -- of the nemesis, and of the end
 

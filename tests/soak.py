@@ -145,12 +145,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--lease", type=float, default=1.5, help="seconds")
     parser.add_argument("--interval", type=float, default=1.0, help="of autoclean, in seconds")
     parser.add_argument("--rate", type=float, default=60, help="items a second of each producer")
+    parser.add_argument(
+        "--slow", type=float, default=0.004, help="part of the items that outlast their lease"
+    )
     args = parser.parse_args(argv)
     modes = args.modes.split(",")
     if unknown := set(modes) - set(MODES):
         parser.error(f"no such mode: {', '.join(unknown)}")
     label = args.server or next(iter(available()))
-    settings = Settings("", Path(), args.seed, args.lease, args.interval, args.rate)
+    settings = Settings("", Path(), args.seed, args.lease, args.interval, args.rate, args.slow)
     path = args.history or Path(tempfile.mkstemp(prefix="soak-", suffix=".history")[1])
 
     begun = time.monotonic()

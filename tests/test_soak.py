@@ -24,7 +24,7 @@ def soak(mode: str, kept: Path, *path: Path, seconds: float = 1.5) -> tuple[int,
     """Soak for a moment, in a process of its own; its exit code, and what is in its history."""
     servers.find()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, SOURCE.parent]))}
-    options = ["--minutes", f"{seconds / 60}", "--lease", "0.8", "--interval", "0.5"]
+    options = ["--minutes", f"{seconds / 60}", "--lease", "0.8", "--interval", "0.5", "--slow", "0"]
     command = [sys.executable, str(SOAK), "--modes", mode, "--history", str(kept), *options]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     print(ended.stdout, ended.stderr)  # for whoever reads of a failure, with the seed
@@ -192,6 +192,16 @@ def test_two_acks_that_both_count_are_found() -> None:
     lines = "2 a got p:0 uid 1 3 1.9 1\n 3 b got p:0 uid 2 4 2.9 1"
     acks = ACKED.format(at=5, who="a") + ACKED.format(at=6, who="b")
     assert "p:0 was acked twice" in judged(PUT + lines + acks).problems
+
+
+@pytest.mark.parametrize("settled", ["acked", "failed"])
+def test_an_item_that_is_taken_from_its_holder_is_found(settled: str) -> None:
+    verb = settled.removesuffix("ed") + (" p:0 0" if settled == "failed" else " p:0")
+    late = f"2 a got p:0 uid 1 3 1.9 1\n 2 a {verb}\n {{}} a {settled} p:0 0\n"
+    done = "4 b got p:0 uid 2 5 3.9 1" + ACKED.format(at=4, who="b")
+    assert judged(PUT + late.format(3) + done).fine
+    (problem,) = judged(PUT + late.format(2.5) + done).problems
+    assert problem == "p:0 was taken from a, who held it"
 
 
 def test_an_item_that_comes_before_its_time_is_found() -> None:

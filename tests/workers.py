@@ -42,8 +42,8 @@ class Settings:
     lease: float
     interval: float
     rate: float  # items a second that each producer puts
+    slow: float  # part of the items on which work takes longer than the lease
     fails: float = 0.05  # part of the deliveries that are failed
-    slow: float = 0.002  # part of the items on which work takes longer than the lease
 
 
 class Worker:
@@ -203,8 +203,8 @@ def get_many(worker: Worker) -> None:
         except ERRORS as error:
             worker.stumbled(error)
             continue
-        for name in names if acked == len(names) else ():  # else it is not known which
-            worker.record("acked", name, 1)
+        for name in names if acked in (0, len(names)) else ():  # else it is not known which
+            worker.record("acked", name, int(acked > 0))
 
 
 def consume(worker: Worker, prefetch: int = 1) -> None:
