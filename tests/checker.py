@@ -10,6 +10,7 @@ from itertools import pairwise
 from history import Delivery, Mode, Put
 
 TICK = 0.002  # the server counts ms, the processes do not
+LONG = 0.75  # seconds, longer than a get without a lease waits
 
 
 @dataclass
@@ -72,20 +73,19 @@ def judge(mode: Mode) -> Verdict:
 
 def _in_order(mode: Mode, deliveries: list[Delivery]) -> list[Delivery]:
     """As they were claimed. What 3.0.0 claims is not counted, and may be recorded much later."""
-    if not any(each.kind == "release3" for each in deliveries):
+    if not _is_mixed(deliveries):
         return sorted(deliveries, key=lambda each: (each.attempts, each.hi))
+    return sorted(deliveries, key=lambda each: each.lo if each.hi - each.lo > LONG else each.hi)
 
-    def claimed(each: Delivery) -> float:
-        waited_long = each.at - each.begun > 0.75 and not each.deadline
-        return each.lo if each.kind == "release3" or waited_long else each.hi
 
-    return sorted(deliveries, key=claimed)
+def _is_mixed(deliveries: list[Delivery]) -> bool:
+    return any(each.kind == "release3" for each in deliveries)
 
 
 def _is_settled(mode: Mode, item: str) -> bool:
     """Whether somebody acked it who could: the latest to have it, or anyone where 3.0.0 acks."""
     deliveries = _in_order(mode, mode.deliveries.get(item, []))
-    if any(each.kind == "release3" for each in deliveries):
+    if _is_mixed(deliveries):
         return any(each.may_be_acked for each in deliveries)
     return bool(deliveries) and deliveries[-1].may_be_acked
 
@@ -101,12 +101,15 @@ def _judge_deliveries(
         verdict.unexplained += 1
         verdict.problems.append(f"{item} was acked twice")
     for each in ordered:
-        if _is_refused(mode, each) and not any(each.kind == "release3" for each in ordered):
+        if _is_refused(mode, each) and not _is_mixed(ordered):
             verdict.unexplained += 1
             verdict.problems.append(f"{item} was taken from {each.who}, who held it")
     for number, (one, other) in enumerate(pairwise(ordered), 1):
         verdict.twice += 1
         why, is_explained = _explain(mode, ordered[:number], one, other)
+        if not is_explained and _is_mixed(ordered) and other.lo <= one.hi:
+            # Which of them was first is not known.
+            why, is_explained = _explain(mode, ordered[: number + 1], other, one)
         if is_explained:
             verdict.explained[why] += 1
         else:
