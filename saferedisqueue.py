@@ -2786,13 +2786,19 @@ class AsyncSafeRedisQueue(_Steps[T]):
         then: tuple[Any, ...] | None = None,
         rescue: Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
     ) -> Any:
-        if rescue is None:
+        # Before Python 3.12 a cancellation may be lost in asyncio.wait_for, with which redis-py sends;
+        # in shield it is not.
+        if rescue is None and sys.version_info >= (3, 12):
             return await self._exchange(command, then, timeout, wait, limit)
         task = self._in_background(self._exchange(command, then, timeout, wait, limit))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self._in_background(self._rescue(task, rescue))
+            if rescue is None:
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
+                task.cancel()
+            else:
+                self._in_background(self._rescue(task, rescue))
             raise
 
     async def _exchange(

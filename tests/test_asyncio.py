@@ -40,6 +40,25 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
         await task
 
 
+def test_no_cancellation_is_lost_whenever_it_comes(server: Server, client: redis.Redis) -> None:
+    async def work(queue: AsyncSafeRedisQueue[bytes]) -> None:
+        while True:
+            await queue.put(b"a")
+            await queue.ack((await queue.get()).uid or "")
+
+    async def test() -> None:
+        async with AsyncSafeRedisQueue(url=server.url, name="test") as queue:
+            for steps in range(100):
+                task = asyncio.create_task(work(queue))
+                for _ in range(steps % 50):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task], timeout=10)
+                assert task.cancelled(), f"the cancellation after {steps} steps was lost"
+
+    asyncio.run(test())
+
+
 @pytest.mark.parametrize("use", ["get", "get_many", "consume", "processing"])
 def test_a_cancelled_claim_is_undone_at_once(server: Server, client: redis.Redis, use: str) -> None:
     async def take(queue: Held) -> None:
