@@ -75,7 +75,11 @@ def _in_order(mode: Mode, deliveries: list[Delivery]) -> list[Delivery]:
     """As they were claimed. What 3.0.0 claims is not counted, and may be recorded much later."""
     if not _is_mixed(deliveries):
         return sorted(deliveries, key=lambda each: (each.attempts, each.hi))
-    return sorted(deliveries, key=lambda each: each.lo if each.hi - each.lo > LONG else each.hi)
+
+    def claimed(each: Delivery) -> float:
+        return each.lo if each.hi - each.lo > LONG and not each.deadline else each.hi
+
+    return sorted(deliveries, key=claimed)
 
 
 def _is_mixed(deliveries: list[Delivery]) -> bool:
@@ -136,7 +140,7 @@ def _explain(
     )
     if any(fails_of_3):
         return "failed by 3.0.0", True
-    if one.acked and not (other.kind == "release3" and other.lo <= one.settled_at):
+    if one.acked and not (_is_mixed([one, other]) and other.lo <= one.settled_at):
         return "it had been acked", False
     if one.fail_begun is not None and one.failed is not False and one.fail_begun <= other.at:
         if other.hi < one.fail_begun + one.delay - TICK:

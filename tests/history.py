@@ -176,7 +176,7 @@ class Mode:
         if float(deadline):
             # Exact, but when the lease was renewed before the item was handed out.
             hi = float(deadline) - lease
-            lo = hi if not renews else float("-inf")
+            lo = hi if not renews else float(begun) if kind == "consume" else float("-inf")
         delivery = Delivery(
             who=who,
             kind=kind,
