@@ -2786,8 +2786,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
         then: tuple[Any, ...] | None = None,
         rescue: Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
     ) -> Any:
-        # Before Python 3.12 a cancellation may be lost in asyncio.wait_for, with which redis-py sends;
-        # in shield it is not.
+        # Before Python 3.12 a cancellation may be lost in asyncio.wait_for, with which redis-py
+        # sends; in shield it is not.
         if rescue is None and sys.version_info >= (3, 12):
             return await self._exchange(command, then, timeout, wait, limit)
         task = self._in_background(self._exchange(command, then, timeout, wait, limit))

@@ -12,7 +12,7 @@ A line is ``<time> <who> <event> <arguments>``, with times in seconds since the 
     ack ITEM, acked ITEM 0|1           an ack begins, returned; that of consume returns nothing
     fail ITEM DELAY, failed ITEM 0|1
     error NAME                         a call raised an error of redis-py's
-    stall SECONDS                      its clock shows that it, or "server", did not run so long
+    stall SECONDS                      it, or "server", was slow to run within the last seconds
     fault NAME WHOM, over NAME WHOM    of "nemesis"; WHOM is * for what hits all
     amiss TEXT                         what somebody saw that must not be
     stranded ITEM                      of "soak": doctor found it in no place

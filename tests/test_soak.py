@@ -195,6 +195,15 @@ def test_of_two_deliveries_at_once_either_may_have_been_first() -> None:
     assert judged(PUT + lines + ACKED.format(at=3, who="o"), fleet="mixed").fine
 
 
+def test_an_ack_of_3_0_0_counts_also_when_somebody_else_has_the_item() -> None:
+    lines = "2 o got p:0 uid 0 0 1.9 1\n 3 r got p:0 uid 1 4 2.9 1"
+    acks = ACKED.format(at=3.1, who="o") + "\n 3.2 r ack p:0"
+    assert judged(PUT + lines + acks, fleet="mixed").fine
+    late = "2 o got p:0 uid 0 0 1.9 1" + ACKED.format(at=2, who="o")
+    late += "\n 3 a got p:0 uid 1 4 2.9 1\n 3.2 a ack p:0"
+    assert judged(PUT + late, fleet="mixed").unexplained == 1
+
+
 def test_two_acks_that_both_count_are_found() -> None:
     lines = "2 a got p:0 uid 1 3 1.9 1\n 3 b got p:0 uid 2 4 2.9 1"
     acks = ACKED.format(at=5, who="a") + ACKED.format(at=6, who="b")

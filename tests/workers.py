@@ -28,7 +28,7 @@ from history import Recorder, payload_of
 from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue
 
 NAME = "soak"
-STALL = 0.1  # of a lease: some of them, and one that is renewed three times is lost
+STALL = 0.1  # of a lease: so much delay within one may, with the network's, lose it
 ERRORS = (redis.RedisError, OSError)
 
 
@@ -66,7 +66,20 @@ class Worker:
 
     def stumbled(self, error: BaseException) -> None:
         self.record("error", type(error).__name__)
+        self.end_if_told()
         time.sleep(0.02)
+
+    def end_if_told(self) -> None:
+        """An error while a consumer closes takes the place of what made it close."""
+        if self.told_to_end:
+            sys.exit()
+
+    told_to_end = False
+
+    def end(self, *_: Any) -> NoReturn:
+        """The handler of SIGTERM."""
+        self.told_to_end = True
+        sys.exit()
 
     # -- put
 
@@ -238,7 +251,12 @@ def consume_async(worker: Worker) -> None:
     async def main() -> None:
         task = asyncio.current_task()
         assert task
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+        def end() -> None:
+            worker.told_to_end = True
+            task.cancel()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
         interval = worker.settings.interval
         queue: AsyncSafeRedisQueue[bytes] = AsyncSafeRedisQueue(
             url=worker.settings.url, name=NAME, autoclean_interval=interval
@@ -249,6 +267,7 @@ def consume_async(worker: Worker) -> None:
                     await loop(items)
             except ERRORS as error:
                 worker.record("error", type(error).__name__)
+                worker.end_if_told()
                 await asyncio.sleep(0.02)
 
     async def loop(items: Any) -> None:
@@ -327,29 +346,45 @@ KINDS = {**PRODUCERS, **CONSUMERS}
 
 def _watch(worker: Worker, parent: int) -> None:
     """Record when this process did not get to run; end it when the soak is gone."""
-    while True:
+    tick = worker.settings.lease / 40
+
+    def look() -> float:
         start = time.monotonic()
-        time.sleep(0.1)
-        late = time.monotonic() - start - 0.1
-        if late > STALL * worker.settings.lease:
-            worker.record("stall", f"{late:.3f}")
+        time.sleep(tick)
         if os.getppid() != parent:
             os._exit(1)
+        return time.monotonic() - start - tick
+
+    _record_stalls(worker, look)
 
 
 def _watch_server(worker: Worker) -> None:
     """Record when the server did not get to run."""
     client = redis.Redis.from_url(worker.settings.url)
-    while True:
+
+    def look() -> float:
+        time.sleep(worker.settings.lease / 40)
         start = time.monotonic()
         try:
             client.ping()
         except ERRORS:
             pass
-        late = time.monotonic() - start
-        if late > STALL * worker.settings.lease:
-            worker.record("stall", f"{late:.3f}")
-        time.sleep(0.1)
+        return time.monotonic() - start
+
+    _record_stalls(worker, look)
+
+
+def _record_stalls(worker: Worker, look: Callable[[], float]) -> NoReturn:
+    """Record when the delays that look finds within a lease are long when taken together."""
+    lease = worker.settings.lease
+    late, since = 0.0, time.monotonic()
+    while True:
+        late += look()
+        passed = time.monotonic() - since
+        if late > STALL * lease:
+            worker.record("stall", f"{passed:.3f}")
+        if late > STALL * lease or passed > lease:
+            late, since = 0.0, time.monotonic()
 
 
 def spawn(kind: str, who: str, settings: Settings) -> int:
@@ -363,10 +398,11 @@ def _child(kind: str, who: str, settings: Settings, parent: int) -> NoReturn:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the soak
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         logging.disable(logging.WARNING)
         os.closerange(3, 256)  # not its connections, nor what tells the server's guard of it
         worker = Worker(settings, who)
+        signal.signal(signal.SIGTERM, worker.end)
         threading.Thread(target=_watch, args=(worker, parent), daemon=True).start()
         if kind == "server":
             _watch_server(worker)
