@@ -176,7 +176,7 @@ def _judge_order(mode: Mode, verdict: Verdict) -> None:
       cannot be seen in the history.
     """
     urgent = [
-        (each.begun, each.at)
+        (each.begun, each.at, each.who)
         for item, put in mode.puts.items()
         for each in mode.deliveries.get(item, ())
         if put.priority > 0
@@ -189,11 +189,16 @@ def _judge_order(mode: Mode, verdict: Verdict) -> None:
         first = _in_order(mode, deliveries)[0]
         if first.attempts == 1 or (first.kind == "release3" and len(deliveries) == 1):
             lines[put.who, put.priority].append((item, put, first))
+    handed: set[tuple[float, str]] = set()  # a get that waits is handed one item at most
     for line in lines.values():
         for item, put, first in _overtaken(line):
             ended = any(put.begun <= at <= first.at for at in mode.closed.values())
             returned = put.returned or 0
-            if first.begun <= returned or any(a <= returned <= b for a, b in urgent):
+            waiting = [(first.begun, first.who)] if first.begun <= returned else []
+            waiting += [(begun, who) for begun, at, who in urgent if begun <= returned <= at]
+            waited = next((get for get in waiting if get not in handed), None)
+            if waited:
+                handed.add(waited)
                 verdict.explained["overtaken while handed to a waiting get"] += 1
             elif ended or mode.hit(put.begun, first.at, *mode.kinds):
                 verdict.explained["overtaken while its holder was hit"] += 1
