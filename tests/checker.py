@@ -156,7 +156,8 @@ def _explain(
         return "interval over", True
     if other.hi < one.deadline - TICK:
         return f"{one.deadline - other.hi:.3f} s before its lease ended", False
-    if one.renews and not mode.hit(one.begun, other.at, one.who):
+    during = (one.begun, other.at, one.who)
+    if one.renews and not (mode.hit(*during) or mode.stalled(*during)):
         return "though its lease was renewed", False
     return "lease over", True
 

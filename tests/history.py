@@ -112,6 +112,7 @@ class Mode:
     deliveries: dict[str, list[Delivery]] = field(default_factory=lambda: defaultdict(list))
     # When something hit a process, or all of them (*): begin and end.
     hits: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    stalls: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     closed: dict[str, float] = field(default_factory=dict)
     last: dict[str, Delivery] = field(default_factory=dict)
     stranded: list[str] = field(default_factory=list)
@@ -143,7 +144,7 @@ class Mode:
         pass
 
     def _stall(self, at: float, who: str, seconds: str) -> None:
-        self.hits["*" if who == "server" else who].append((at - float(seconds), at))
+        self.stalls["*" if who == "server" else who].append((at - float(seconds), at))
 
     # -- of items
 
@@ -239,9 +240,19 @@ class Mode:
             self.amiss.append(f"{keys} keys without expiry were left")
 
     def hit(self, begun: float, end: float, *whom: str) -> bool:
-        """Whether a fault or a stall hit one of them, or all, within this time."""
-        hits = (hit for each in (*whom, "*") for hit in self.hits.get(each, ()))
-        return any(start <= end and over >= begun for start, over in hits)
+        """Whether a fault hit one of them, or all, within this time."""
+        return _within(self.hits, begun, end, whom)
+
+    def stalled(self, begun: float, end: float, *whom: str) -> bool:
+        """Whether one of them, or the server, was slow to run within this time."""
+        return _within(self.stalls, begun, end, whom)
+
+
+def _within(
+    times: dict[str, list[tuple[float, float]]], begun: float, end: float, whom: tuple[str, ...]
+) -> bool:
+    found = (time for each in (*whom, "*") for time in times.get(each, ()))
+    return any(start <= end and over >= begun for start, over in found)
 
 
 def read(lines: Iterable[str]) -> Iterator[Mode]:
