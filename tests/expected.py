@@ -120,6 +120,8 @@ class Expected:
                 else:
                     out.append(self._deliver(uid, item, lease))
             self._take(uid)
+        if not self.items and not self.paused:
+            self.lately, self.before = [], []  # names of nothing
         return out
 
     def _bring_back(self) -> None:
