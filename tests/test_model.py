@@ -218,6 +218,13 @@ class QueueMachine(RuleBasedStateMachine):
     def time_goes_on(self, seconds: float) -> None:
         self._set_time(self.model.now + int(seconds * 1000))
 
+    @rule(member=members)
+    def a_day_passes(self, member: int) -> None:
+        """Whoever stands still for so long finds that others have what was its own."""
+        for _ in range(2):
+            self._set_time(self.model.now + 12 * HOUR * 1000)
+            self.get(member, None, "")
+
     def _set_time(self, now: int) -> None:
         self.model.now = self.there.now = now
         for queue in self.queues:
