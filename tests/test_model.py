@@ -387,9 +387,10 @@ class QueueMachine(RuleBasedStateMachine):
             self.waiting.append((member, waiting))
 
     @precondition(lambda self: any(waiting.parked.catches for _, waiting in self.waiting))
-    @rule()
-    def a_waiting_get_is_woken(self) -> None:
-        """What BLMOVE does: for the consumer that has waited longest."""
+    @rule(count=st.integers(0, 3))
+    def a_waiting_get_is_woken(self, count: int) -> None:
+        """What BLMOVE does, after some are put: for the consumer that has waited longest."""
+        self.put_many(0, [b""] * count, None, 0, "")
         waiting = next(waiting for _, waiting in self.waiting if waiting.parked.catches)
         caught = self.client.lmove("srq:test:queue", "srq:test:ackbuf", "RIGHT", "LEFT")
         waiting.parked.caught = caught
@@ -400,8 +401,10 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.model.catch() == (None if caught is None else text(caught))
 
     @precondition(lambda self: self.waiting)
-    @rule(i=recent)
-    def a_waiting_get_goes_on(self, i: int) -> None:
+    @rule(i=recent, late=st.booleans())
+    def a_waiting_get_goes_on(self, i: int, late: bool) -> None:
+        if late:
+            self.a_day_passes(0)
         member, waiting = self.waiting.pop(i % len(self.waiting))
         caught = waiting.parked.caught
         waiting.wake()
