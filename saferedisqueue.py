@@ -618,16 +618,19 @@ local lapsed = redis.call('ZCOUNT', leases, '-inf', now) > 0
 local ttl = interval ~= '' and redis.call('PTTL', backuplock) or 0
 if rare or lapsed or ttl < 0 then
   {_META}{_READY}
-  local function bring_back(uid)
+  local function bring_back(uid, before)
     local about = redis.call('HGET', meta, uid)
     if score_of(about) ~= '' then rare = true end
     make_ready(uid, about)
-    -- Its time is over; its token stays, so that its holder may still ack.
-    if about then redis.call('HSET', meta, uid, (string.gsub(about, ' %d+ ', ' 0 ', 1))) end
+    -- Its time is over; its token stays, so that its holder may still ack. But what was claimed
+    -- after `before` is out elsewhere: then this is a second copy, to be found by that time.
+    if about and tonumber(string.match(about, ' (%d+) ') or 0) <= before then
+      redis.call('HSET', meta, uid, (string.gsub(about, ' %d+ ', ' 0 ', 1)))
+    end
   end
   for _, set in ipairs((rare or lapsed) and {{leases, delayed}} or {{}}) do
     for _, uid in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, 100)) do
-      bring_back(uid)
+      bring_back(uid, tonumber(now))
       redis.call('ZREM', set, uid)
     end
   end
@@ -639,7 +642,7 @@ if rare or lapsed or ttl < 0 then
     for _ = 1, 100 do
       local uid = redis.call('LINDEX', backup, -1)
       if not uid then break end
-      bring_back(uid)
+      bring_back(uid, now - interval)
       redis.call('RPOP', backup)
     end
     if redis.call('EXISTS', backup) == 0 then

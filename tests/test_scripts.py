@@ -126,6 +126,15 @@ def test_claim_drops_a_second_copy(queue: Any, client: redis.Redis, place: str) 
     assert set(snapshot(client)[place]) >= {"a"}
 
 
+def test_claim_drops_a_second_copy_that_comes_back_before_its_holders_time_is_over(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, items={"a": "A"}, ackbuf=["a"], backup=["a"], meta={"a": f"2 {NOW - 1} tok "})
+    assert claim(queue) == [NOW]
+    check_places(client)
+    assert call(queue, ACK, "a", "tok") == 1
+
+
 def test_claim_skips_uids_without_an_item(queue: Any, client: redis.Redis) -> None:
     seed(client, items={"a": "A"}, queue=["a", "", "\n", "ghost"], meta={"ghost": "1 2 t "})
     assert claim(queue, interval="")[1] == b"a"
