@@ -4,7 +4,7 @@ A specification to be explored (test_states.py) and compared with the scripts th
 (test_conformance.py). Every write is one of the methods of Keys, so that a script can be stopped
 after each. Each rule that the design rests on has a name, and can be left out: `without`.
 
-Not modelled: the expiry of `last:<slot>` after an hour, limits in bytes, the scripts that only read.
+Not modelled: that `last:<slot>` expires after an hour, limits in bytes, scripts that only read.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ RULES = {
     "moved, not claimed since": "what a BLMOVE moved may have been requeued and claimed meanwhile",
     "paused claim puts back": "what a BLMOVE moved during a pause",
     "time ends with lease": "what came back is not taken for claimed since",
+    "time tells copies": "what is out anew is not in backup, but a second copy of it may be",
     "second copies": "3.0.0's fail, or a script stopped, leave a uid twice",
     "ghosts are skipped": "a uid without an item is not handed out",
     "left keys are dropped": "when the queue is found empty",
@@ -47,6 +48,7 @@ RULES = {
     # of the others
     "to the front": "what is handed back is taken next",
     "undo is numbered": "a claim that comes after its undo is refused",
+    "revive forgets": "what was revived is as if never delivered",
     "revive writes meta": "stopped before it leaves dead, the item in queue is a second copy",
 }
 
@@ -84,8 +86,27 @@ class SupersededError(Exception):
     """The caller has made a later call."""
 
 
-Frozen = tuple[Any, ...]
-EMPTY: Frozen = ((),) * 12 + (None, False, 0)
+class Frozen(NamedTuple):
+    """The keys as a value. `to`: items and queue in one, of the queue forwarded to."""
+
+    items: Any = frozenset()  # of pairs, as all hashes and zsets
+    queue: tuple[str, ...] = ()
+    ackbuf: tuple[str, ...] = ()
+    backup: tuple[str, ...] = ()
+    meta: Any = frozenset()
+    leases: Any = frozenset()
+    delayed: Any = frozenset()
+    priority: Any = frozenset()
+    dead: Any = frozenset()
+    reasons: Any = frozenset()
+    last: Any = frozenset()
+    to: Any = frozenset()
+    lock: float | None = None  # when backuplock expires
+    paused: bool = False
+    now: int = 0
+
+
+EMPTY, NONE = Frozen(), frozenset[Any]()
 
 
 class Keys:
@@ -106,19 +127,14 @@ class Keys:
         self.without, self.limits, self.left = without, limits, left
 
     def freeze(self) -> Frozen:
-        hashes = (self.meta, self.leases, self.delayed, self.priority, self.dead, self.reasons)
-        return (
-            frozenset(self.items.items()),
-            tuple(self.queue),
-            tuple(self.ackbuf),
-            tuple(self.backup),
-            *(frozenset(each.items()) if each else () for each in hashes),
-            frozenset(self.last.items()),
-            frozenset(self.to.items()),
-            self.lock,
-            self.paused,
-            self.now,
-        )
+        lists = (tuple(self.queue), tuple(self.ackbuf), tuple(self.backup))
+        hashes = (
+            self.meta, self.leases, self.delayed, self.priority, self.dead, self.reasons,
+            self.last, self.to,
+        )  # fmt: skip
+        frozen = [frozenset(each.items()) if each else NONE for each in hashes]
+        rest = (self.lock, self.paused, self.now)
+        return Frozen(frozenset(self.items.items()), *lists, *frozen, *rest)
 
     def rule(self, name: str) -> bool:
         return self.without != name
@@ -339,16 +355,17 @@ def claim(
 
     rare = bool(k.leases or k.delayed or k.priority or k.dead or k.paused)
 
-    def bring_back(uid: str) -> bool:
+    def bring_back(uid: str, before: int) -> bool:
         about = k.meta.get(uid)
         make_ready(k, uid, about)
-        if about is not None and k.rule("time ends with lease"):
+        over = about is not None and (about.time <= before or not k.rule("time tells copies"))
+        if about is not None and over and k.rule("time ends with lease"):
             k.set(k.meta, (uid, about._replace(time=0)))
         return about is not None and about.score is not None
 
     for zset in (k.leases, k.delayed) if rare else ():
         for uid in [uid for uid in in_order(zset) if zset[uid] <= k.now][: k.limits.due]:
-            bring_back(uid)
+            bring_back(uid, k.now)
             k.drop(zset, uid)
 
     if interval is not None and k.lock == FOREVER:
@@ -359,7 +376,7 @@ def claim(
         if not k.rule("lock after rename"):
             k.set_lock(lock_until)
         for uid in k.backup[: -k.limits.clean - 1 : -1]:
-            rare |= bring_back(uid)
+            rare |= bring_back(uid, k.now - interval)
             k.rpop(k.backup)
         if not (k.backup and k.rule("rename when backup is empty")):
             if k.ackbuf:
@@ -550,9 +567,10 @@ def revive(k: Keys, slot: str, number: int, *named: str) -> Any:
         if uid in k.dead:
             about = k.meta.get(uid)
             if uid in k.items:
-                if k.rule("revive writes meta"):
-                    score = about.score if about is not None else None
-                    k.set(k.meta, (uid, Meta(0, 0, "-", score)))
+                score = about.score if about is not None else None
+                if about is not None or k.rule("revive writes meta"):
+                    count = 0 if k.rule("revive forgets") else count_of(about)
+                    k.set(k.meta, (uid, Meta(count, 0, "-", score)))
                 make_ready(k, uid, about)
                 revived += 1
             k.drop(k.dead, uid)
