@@ -255,6 +255,8 @@ class Item(tuple[str, T], Generic[T]):
 
 def from_receipt(receipt: str) -> str:
     """The uid, with its delivery, that an item's `receipt` stands for; ValueError if it is none."""
+    if not isinstance(receipt, str):
+        raise TypeError(f"a receipt is a str, not {type(receipt).__name__}: {receipt!r}")
     token, slash, uid = receipt.partition("/")
     if not (slash and uid and re.fullmatch(r"[\w-]+:\d+", token)):
         raise ValueError(f"not a receipt: {receipt!r}")
@@ -337,8 +339,8 @@ def _checked_name(name: object) -> str:
         raise TypeError(f"name must be a str, not {type(name).__name__}: {name!r}")
     if not 1 <= len(name) <= 200:
         raise ValueError(f"name must have 1 to 200 characters, not {len(name)}")
-    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name):
-        raise ValueError(f"name must not contain control characters: {name!r}")
+    if any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in name):
+        raise ValueError(f"name must not contain control characters or surrogates: {name!r}")
     braces = "".join(c for c in name if c in "{}")
     if braces not in ("", "{}") or "{}" in name:
         raise ValueError(f"name may contain braces only as one hash tag, as in 'a{{b}}': {name!r}")
@@ -1879,7 +1881,7 @@ class _Steps(Generic[T]):
         _check_count("offset", offset, least=0)
         found: list[DeadItem] = []
         while len(found) < count:
-            start = offset + len(found)
+            start = min(offset + len(found), 2**53)  # as far as a script counts exactly
             reply = await self._call(DEAD, start, min(100, count - len(found)))
             for uid, died_at, payload, reason, about in zip(*[iter(reply)] * 5, strict=True):
                 why = reason.decode("utf-8", "replace")
@@ -1892,7 +1894,8 @@ class _Steps(Generic[T]):
     async def _revive(self, *uids: str) -> int:
         """Make dead items ready again, as if never delivered: those named, or all; how many."""
         if uids:
-            return sum([(await self._call(REVIVE, _encode_uid(uid)))[1] for uid in uids])
+            encoded = [_encode_uid(uid) for uid in uids]
+            return sum([(await self._call(REVIVE, uid))[1] for uid in encoded])
         revived = 0
         for _ in range(0, await self._call_len(b"dead"), 100):
             revived += (await self._call(REVIVE))[1]
@@ -1995,10 +1998,10 @@ def _check_seconds(
 
 def _deadline(timeout: Timeout) -> float | None:
     """When a timeout that begins now is over, by the monotonic clock; None for never."""
-    if timeout is None or timeout == 0 or timeout == float("inf"):
+    if timeout is None or (isinstance(timeout, float) and timeout == math.inf):
         return None
     _check_seconds("timeout", timeout)
-    return time.monotonic() + max(timeout, 0)
+    return time.monotonic() + max(timeout, 0) if timeout else None
 
 
 def _check_count(name: str, value: object, least: int, none: bool = False) -> None:
@@ -2031,11 +2034,11 @@ def _due(delay: float | None, at: datetime | float | None) -> int | str:
     if delay is not None:
         raise TypeError("delay= and at= cannot both be given")
     if isinstance(at, datetime):
-        if at.tzinfo is None:
+        if at.utcoffset() is None:
             raise ValueError(f"at must be an aware datetime: {at!r} has no time zone")
         at = at.timestamp()
     _check_seconds("at", at)
-    return _milliseconds(at)
+    return _milliseconds(max(at, 0))
 
 
 def _encode_uid(uid: object) -> bytes:
@@ -2043,7 +2046,10 @@ def _encode_uid(uid: object) -> bytes:
         raise TypeError(f"a uid is a str, as get returns it, not {type(uid).__name__}: {uid!r}")
     if not uid:
         raise ValueError("a uid must not be empty")
-    return uid.encode("utf-8", "surrogateescape")
+    try:
+        return uid.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueError(f"a uid must be text that can be encoded, not {uid!r}") from None
 
 
 def _decode_uid(uid: bytes) -> str:
