@@ -360,7 +360,7 @@ end
 
 -- What this very call was answered before, if it was sent before; an older call is refused.
 local latest, said = string.match(redis.call('GET', last) or '0 ', '^(%d+) (.*)$')
-local later = latest - number
+local later = (latest or 0) - number
 if later > 0 then
   return redis.error_reply('SUPERSEDED the caller has made a later call')
 end
@@ -382,7 +382,8 @@ local function deliveries(about)
   return about and tonumber(string.match(about, '^%d+')) or 0
 end
 local function score_of(about)
-  return about and string.match(about, '%S*$') or ''
+  local score = about and string.match(about, ' (%-?%d+)$')
+  return score and #score < 20 and score or ''  -- a foreign value must not keep an item from moving
 end
 """
 
@@ -648,7 +649,7 @@ if rare or lapsed or ttl < 0 then
       redis.call('RPOP', backup)
     end
     if redis.call('EXISTS', backup) == 0 then
-      if redis.call('EXISTS', ackbuf) == 1 then redis.call('RENAME', ackbuf, backup) end
+      if redis.call('LLEN', ackbuf) > 0 then redis.call('RENAME', ackbuf, backup) end
       redis.call('SET', backuplock, 1, 'PX', interval)
     end
   end
@@ -680,10 +681,13 @@ while #out < wanted and looked < 1000 and bytes <= 1000000 and scans < 4 do
   local i = #uids
   repeat
     local uid, about = uids[i], abouts[i]
-    local payload, attempt, note, elsewhere = redis.call('HGET', items, uid), 1, nil, taken[uid]
+    -- An item of the empty uid is nothing that a caller could ack: it is as if it were not there.
+    local payload = uid ~= '' and redis.call('HGET', items, uid)
+    local attempt, note, elsewhere = 1, nil, taken[uid]
     if about and payload and not elsewhere then
-      attempt = (string.match(about, '^%d+') or 0) + 1
-      note = attempt .. ' ' .. now .. ' ' .. token .. ' ' .. string.match(about, '%S*$')
+      {_META}
+      attempt = deliveries(about) + 1
+      note = attempt .. ' ' .. now .. ' ' .. token .. ' ' .. score_of(about)
       -- One that was delivered before may be a second copy: 3.0.0's fail makes such.
       elsewhere = redis.call('ZSCORE', leases, uid) or redis.call('ZSCORE', delayed, uid)
         or redis.call('ZSCORE', dead, uid)
@@ -713,12 +717,12 @@ while #out < wanted and looked < 1000 and bytes <= 1000000 and scans < 4 do
     i = i - 1
   until i == 0 or bytes > 1000000 or scans == 4
   if notes[1] then
-    redis.call('HSET', meta, unpack(notes))
     if ends then
       redis.call('ZADD', leases, unpack(places))
     else
       redis.call('LPUSH', ackbuf, unpack(places))
     end
+    redis.call('HSET', meta, unpack(notes))
   end
   if from == priority then
     redis.call('ZREM', priority, uids[1])
@@ -1049,8 +1053,8 @@ _MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
 # An outage ends by itself: a lost connection, a restart, a fail-over; in a cluster also an election
 # or a slot that moves.
-_OUTAGE: Final = (ConnectionError, TimeoutError, ReadOnlyError)
-_CLUSTER_OUTAGE: Final = (AskError, TryAgainError, ClusterDownError, MasterDownError)
+_OUTAGE: Final = (ConnectionError, TimeoutError, ReadOnlyError, MasterDownError)
+_CLUSTER_OUTAGE: Final = (AskError, TryAgainError, ClusterDownError)
 
 Retries: TypeAlias = "float | Callable[[int], float]"
 Timeout: TypeAlias = "float | None"
@@ -1681,7 +1685,9 @@ class _Steps(Generic[T]):
                 return cast("list[Any]", await self._eval(CLAIM, slot, args, **io))
             except AuthenticationError:
                 raise
-            except self._outage as error:
+            except (*self._outage, ResponseError) as error:
+                if not (isinstance(error, self._outage) or _serves_nobody(error)):
+                    raise
                 left = None if deadline is None else deadline - time.monotonic()
                 failures += 1
                 if failures > 1 or isinstance(error, TimeoutError):
@@ -1734,7 +1740,8 @@ class _Steps(Generic[T]):
             await self._sleep(min(seconds, _POLL))
             return None
         except ResponseError as error:
-            if not str(error).startswith("UNBLOCKED"):  # a fail-over, or CLIENT UNBLOCK
+            # UNBLOCKED: a fail-over, or CLIENT UNBLOCK.
+            if not (str(error).startswith("UNBLOCKED") or _serves_nobody(error)):
                 raise
             return None
 
@@ -2073,9 +2080,15 @@ def _is_read_only(error: ResponseError) -> bool:
     return isinstance(error, ReadOnlyError) or "-READONLY " in str(error)  # 6.2's, of a script
 
 
+def _serves_nobody(error: Exception) -> bool:
+    """Whether the server refuses all for now: a slow script, no disk or replica to write to."""
+    return re.search("(^|[ -])(BUSY|MISCONF|NOREPLICAS) ", str(error)) is not None
+
+
 def _attempts(about: bytes) -> int:
     """The deliveries in a value of meta."""
-    return int(about.split(b" ", 1)[0] or 0)
+    digits = re.match(rb"\d{1,18}", about)
+    return int(digits[0]) if digits else 0
 
 
 def _pairs(reply: Any) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -26,7 +25,7 @@ NOW = 1_700_000_000_000
 Use = Callable[[Any, Any], Any]
 
 
-def fuzz(examples: int) -> Any:
+def fuzz(examples: int) -> hypothesis_settings:
     """So many examples, the same on every run."""
     return hypothesis_settings(
         max_examples=examples,
