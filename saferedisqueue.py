@@ -1092,12 +1092,11 @@ def _often(*parts: Any) -> _Packed:
 class _Slot:
     """Who calls: one at a time uses it, and counts its calls, so that each has a number."""
 
-    __slots__ = ("key", "name", "number", "packed_key")
+    __slots__ = ("key", "name", "number")
 
     def __init__(self, prefix: bytes) -> None:
         self.name = secrets.token_urlsafe(9)
         self.key = prefix + b"last:" + self.name.encode()
-        self.packed_key = _packed((self.key,))
         self.number = 0
 
     @property
@@ -1371,7 +1370,7 @@ class _Steps(Generic[T]):
             packed = _packed((len(named) + 1, *named))
             if keys is None:
                 self._keys[script] = packed
-        rest = (packed, slot.packed_key, slot.number, self._at, *args)
+        rest = (packed, slot.key, slot.number, self._at, *args)
         start = time.monotonic()
         try:
             return await self._do("EVALSHA", script.sha, *rest, **io)

@@ -157,9 +157,10 @@ class Keys:
         for uid in uids:
             values.insert(0 if end == "LPUSH" else len(values), uid)
 
-    def rpop(self, values: list[str]) -> None:
+    def rpop(self, values: list[str], count: int = 1) -> None:
+        """RPOP, or of several LTRIM."""
         self._write()
-        values.pop()
+        del values[-count:]
 
     def lrem(self, values: list[str], uid: str, last: bool = True) -> bool:
         """LREM of one: the last (-1), or the first (1)."""
@@ -284,9 +285,11 @@ def give_moved_back(k: Keys, uid: str, seen: int) -> None:
     claimed = about is not None and about.token != "-" and about.time >= seen
     if claimed and k.rule("moved, not claimed since"):
         return
-    if uid in k.ackbuf:
-        k.push("RPUSH", k.queue, uid)
-        k.lrem(k.ackbuf, uid, last=False)
+    for place in (k.ackbuf, k.backup):
+        if uid in place:
+            k.push("RPUSH", k.queue, uid)
+            k.lrem(place, uid, last=False)
+            return
 
 
 # -- the scripts -----------------------------------------------------------------------------------
@@ -400,41 +403,49 @@ def claim(
         scans += 1
         return uid in k.ackbuf or uid in k.backup
 
-    exhausted = False
-    for _ in range(k.limits.skip):
+    exhausted, looked, taken = False, 0, set[str]()
+    while len(out) < count and looked < k.limits.skip and scans < k.limits.scans:
         first = in_order(k.priority)[:1] if rare else []
-        if k.queue and not (first and k.priority[first[0]] <= 0):
-            uid, place = k.queue[-1], k.queue
-        elif first:
-            uid, place = first[0], k.priority
+        if first and (k.priority[first[0]] <= 0 or not k.queue):
+            place, uids = k.priority, first
+        elif k.queue:
+            place, uids = k.queue, k.queue[len(out) - count :][::-1]
         else:
             exhausted = True
             break
-        if not k.rule("add before remove"):
-            take(k, place, uid)
-        payload, about = k.items.get(uid), k.meta.get(uid)
-        if payload is None and (k.rule("ghosts are skipped") or not uid):
-            if about is not None:
-                k.drop(k.meta, uid)
-        elif not (about is not None and stands_elsewhere(uid, about)):
-            deliveries = count_of(about) + 1
-            if most is not None and deliveries > most:
-                k.set(k.reasons, (uid, f"delivered {most} times"))
-                k.set(k.dead, (uid, k.now))
-            else:
-                mine = token if k.rule("tokens, not counts") else str(deliveries)
-                score = about.score if about is not None else None
-                k.set(k.meta, (uid, Meta(deliveries, k.now, mine, score)))
-                if lease is None:
-                    k.push("LPUSH", k.ackbuf, uid)
+        round_, places, notes = [], [], []
+        for uid in uids:
+            round_.append(uid)
+            payload, about = k.items.get(uid), k.meta.get(uid)
+            if payload is None and (k.rule("ghosts are skipped") or not uid):
+                if about is not None:
+                    k.drop(k.meta, uid)
+            elif uid not in taken and not (about is not None and stands_elsewhere(uid, about)):
+                deliveries = count_of(about) + 1
+                if most is not None and deliveries > most:
+                    k.set(k.reasons, (uid, f"delivered {most} times"))
+                    k.set(k.dead, (uid, k.now))
                 else:
-                    k.set(k.leases, (uid, until))
-                found += [uid, payload, deliveries]
-                out.append(uid)
+                    mine = token if k.rule("tokens, not counts") else str(deliveries)
+                    score = about.score if about is not None else None
+                    places.append(uid)
+                    notes.append((uid, Meta(deliveries, k.now, mine, score)))
+                    found += [uid, payload, deliveries]
+                    out.append(uid)
+            taken.add(uid)
+            if scans == k.limits.scans:
+                break
+        if not k.rule("add before remove"):
+            take(k, place, *round_)
+        if places and lease is None:
+            k.push("LPUSH", k.ackbuf, *places)
+        elif places:
+            k.set(k.leases, *((uid, until) for uid in places))
+        if notes:
+            k.set(k.meta, *notes)
         if k.rule("add before remove"):
-            take(k, place, uid)
-        if len(out) == count or scans == k.limits.scans:
-            break
+            take(k, place, *round_)
+        looked += len(round_)
 
     if rare and k.priority:
         if k.rule("taker rings on"):
@@ -451,11 +462,11 @@ def claim(
     return (k.now, verdict, until, *found)
 
 
-def take(k: Keys, place: Any, uid: str) -> None:
+def take(k: Keys, place: Any, *uids: str) -> None:
     if place is k.queue:
-        k.rpop(k.queue)
+        k.rpop(k.queue, len(uids))
     else:
-        k.drop(k.priority, uid)
+        k.drop(k.priority, *uids)
 
 
 def unlink(k: Keys) -> None:

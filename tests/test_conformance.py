@@ -73,7 +73,7 @@ class Trace:
             if name == "forward":
                 keys = [self.queue._prefix + key.encode() for key in saferedisqueue.FORWARD.keys]
                 keys[-2:] = [b"srq:other:items", b"srq:other:queue"]
-                step = self.queue._eval_keys(saferedisqueue.FORWARD, (*keys, of.key), of, sent)
+                step = self.queue._eval(saferedisqueue.FORWARD, of, sent, keys)
                 reply = saferedisqueue._run(step)
             else:
                 reply = call(self.queue, getattr(saferedisqueue, name.upper()), *sent, slot=of)
@@ -290,8 +290,10 @@ def said(number: int, answer: Any) -> str:
     """An answer as it stands in last:<slot>."""
     if isinstance(answer, tuple) and answer and isinstance(answer[0], int):
         answer = " ".join(map(str, answer))
-    elif isinstance(answer, tuple):
-        answer = "".join(f"{len(uid)}:{uid}" for uid in answer)
+    elif isinstance(answer, tuple):  # a short list of short strings in MessagePack
+        count = len(answer)
+        head = chr(0x90 + count) if count < 16 else "\xdc" + chr(count >> 8) + chr(count & 255)
+        answer = head + "".join(chr(0xA0 + len(uid)) + uid for uid in answer) if answer else ""
     return f"{number} {answer}"
 
 
@@ -300,7 +302,7 @@ def text(reply: Any) -> Any:
         return [text(each) for each in reply]
     if isinstance(reply, dict):
         return {text(key): text(value) for key, value in reply.items()}
-    return reply.decode() if isinstance(reply, bytes) else reply
+    return reply.decode("latin-1") if isinstance(reply, bytes) else reply
 
 
 @pytest.mark.parametrize("seeds", [range(n, n + 10) for n in range(0, 40, 10)], ids=str)
