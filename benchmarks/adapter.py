@@ -1,0 +1,68 @@
+"""What an adapter may have: a method that it lacks is a move that its library does not have.
+
+Payloads are texts of 100 characters that begin with the item's number; adapters give and take them
+in whatever their library is fed with, and their `take` and the like return them.
+
+    put(payload)              one
+    take()                    get and ack one; its payload
+    put_many(payloads)
+    take_many(count)          get and ack so many at once; their payloads
+    consume(prefetch)         iterator over payloads, until all are taken; it acks on the way
+    hold(count)               get so many without acking; what `settle` needs for each
+    settle(held)              ack one
+    wait()                    wait for an item, at most some seconds: (payload, what settle needs)
+    echo(payload)             of limits: one exchange
+    work()                    of task queues: be a worker whose tasks call `done`, until killed
+
+With `is_async` all of them are coroutines; `consume` is an asynchronous iterator.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, NamedTuple
+
+
+class Place(NamedTuple):
+    """Where the server is."""
+
+    port: int
+    socket: str
+    host: str = "127.0.0.1"
+    cluster: bool = False
+
+    @property
+    def url(self) -> str:
+        return f"redis://{self.host}:{self.port}/0"
+
+
+class Adapter:
+    """Opened on an empty server."""
+
+    is_async = False  # for asyncio
+    has_tasks = False  # for many tasks of asyncio at once
+
+    def __init__(self, place: Place, name: str) -> None:
+        self.place, self.name = place, name
+
+    def prepare(self, count: int) -> Any:
+        """Before moves of so many items, on an emptied server."""
+
+
+def done(payload: str | bytes) -> None:
+    """Of a worker's task: note that it was run, and when."""
+    text = payload if isinstance(payload, str) else payload.decode()
+    number = text[:NUMBER]
+    os.write(_done(), f"{time.monotonic_ns():{NUMBER}d} {number}\n".encode())
+
+
+NUMBER = 20  # digits of the number that a payload begins with
+_files: dict[str, int] = {}
+
+
+def _done() -> int:
+    path = os.environ["BENCHMARK_DONE"]
+    if path not in _files:
+        _files[path] = os.open(path, os.O_APPEND | os.O_WRONLY | os.O_CREAT)
+    return _files[path]

@@ -1,0 +1,148 @@
+"""The subjects' own environments, and their processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from .adapter import Place
+from .subjects import SUBJECTS
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE / ".envs"
+
+START = """
+import json, sys
+path, replace, arguments = json.loads(sys.argv.pop())
+sys.path[:] = path if replace else sys.path[1:] + path
+from benchmarks.child import main
+main(*arguments)
+"""
+
+
+class UnavailableError(Exception):
+    """A subject that cannot be measured here, and why."""
+
+
+def set_up(names: list[str], folder: Path) -> None:
+    """Install what the subjects require, each in an environment of its own; say what failed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if SUBJECTS[name].requires:
+            print(f"{name}: ", end="", flush=True)
+            failed = _failed(name, folder)
+            failed.unlink(missing_ok=True)
+            log = folder / f"{name}.log"
+            with log.open("w") as output:
+                try:
+                    for command in _commands(name, folder / name):
+                        subprocess.run(command, check=True, stdout=output, stderr=output)
+                except OSError:
+                    failed.write_text(f"needs Python {SUBJECTS[name].python}")
+                except subprocess.CalledProcessError:
+                    failed.write_text(log.read_text().strip().splitlines()[-1])
+            print(failed.read_text() if failed.exists() else "installed")
+
+
+def _commands(name: str, home: Path) -> Iterator[list[str]]:
+    version = SUBJECTS[name].python
+    yield [f"python{version}" if version else sys.executable, "-m", "venv", "--clear", str(home)]
+    pip = [str(home / "bin/python"), "-m", "pip", "install", "-q"]
+    # hiredis, because this environment may have it.
+    yield [*pip, *SUBJECTS[name].requires, "hiredis"]
+
+
+def _failed(name: str, folder: Path) -> Path:
+    """Where it says why a subject could not be installed."""
+    return folder / f"{name}.failed"
+
+
+def _python(name: str, folder: Path) -> str:
+    if not SUBJECTS[name].requires:
+        return sys.executable
+    failed, python = _failed(name, folder), folder / name / "bin/python"
+    if failed.exists():
+        raise UnavailableError(f"cannot be installed: {failed.read_text()}")
+    if not python.exists():
+        raise UnavailableError("not installed: python -m benchmarks setup")
+    return str(python)
+
+
+class Process:
+    """A subject's process, which does what it is told (see child.py)."""
+
+    def __init__(
+        self,
+        subject: str,
+        place: Place,
+        folder: Path,
+        errors: IO[Any],
+        name: str = "benchmark",
+        core: int | None = None,
+        done: Path | None = None,
+    ) -> None:
+        """done: be a worker, whose tasks write to that file."""
+        about = SUBJECTS[subject]
+        own = not about.requires
+        arguments = (name, about.adapter, about.requires, place, done is not None)
+        # Ours are imported from where we were; others must not find what we have.
+        start = json.dumps([sys.path if own else [str(HERE.parent)], own, arguments])
+        self._process = subprocess.Popen(
+            [_python(subject, folder), "-c", START, start],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "BENCHMARK_DONE": str(done)},
+            start_new_session=True,
+        )
+        if core is not None:
+            os.sched_setaffinity(self._process.pid, {core})
+        if done is None:
+            about_it = self._answer()
+            if "error" in about_it:
+                self.close()
+                raise UnavailableError(about_it["error"])
+            self.moves: list[str] = about_it["moves"]
+            self.versions: dict[str, str] = about_it["versions"]
+
+    def tell(self, what: str, *arguments: Any) -> None:
+        """Have it do something; `hear` waits for what it answers."""
+        assert self._process.stdin
+        print(json.dumps([what, arguments]), file=self._process.stdin, flush=True)
+
+    def hear(self) -> Any:
+        answer = self._answer()
+        if "error" in answer:
+            raise UnavailableError(answer["error"])
+        return answer["result"]
+
+    def ask(self, what: str, *arguments: Any) -> Any:
+        self.tell(what, *arguments)
+        return self.hear()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise UnavailableError(f"its process ended with {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                stream.close()
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

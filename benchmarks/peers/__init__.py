@@ -1,0 +1,1 @@
+"""How each subject is driven: an adapter each, as `benchmarks.adapter` says."""

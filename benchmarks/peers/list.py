@@ -1,0 +1,50 @@
+"""The list pattern by hand: LPUSH, LMOVE to a second list, LREM. Bare payloads, no redelivery."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from ..adapter import Adapter, Place
+
+
+class List(Adapter):
+    def __init__(self, place: Place, name: str) -> None:
+        super().__init__(place, name)
+        self.client = redis.Redis(host=place.host, port=place.port)
+        self.held = f"{name}:held"
+
+    def put(self, payload: str) -> None:
+        self.client.lpush(self.name, payload)
+
+    def take(self) -> Any:
+        payload = self.client.lmove(self.name, self.held, "RIGHT", "LEFT")
+        self.client.lrem(self.held, 1, payload)
+        return payload
+
+    def put_many(self, payloads: list[str]) -> None:
+        self.client.lpush(self.name, *payloads)
+
+    def take_many(self, count: int) -> list[Any]:
+        held = self.hold(count)
+        pipe = self.client.pipeline(transaction=False)
+        for payload in held:
+            pipe.lrem(self.held, -1, payload)
+        pipe.execute()
+        return held
+
+    def hold(self, count: int) -> list[Any]:
+        pipe = self.client.pipeline(transaction=False)
+        for _ in range(count):
+            pipe.lmove(self.name, self.held, "RIGHT", "LEFT")
+        return pipe.execute()
+
+    def settle(self, held: bytes) -> None:
+        self.client.lrem(self.held, 1, held)
+
+    def wait(self) -> Any:
+        payload = None
+        while payload is None:
+            payload = self.client.blmove(self.name, self.held, 1, "RIGHT", "LEFT")
+        return payload, payload
