@@ -213,7 +213,7 @@ def _rates(results: Results) -> Iterator[str]:
             if any(cells):
                 rows.append([about["title"], *cells])
         if rows:
-            yield _rst(["", *(RATES[move] for move in moves)], rows)
+            yield _rst(["items a second", *(RATES[move] for move in moves)], rows)
 
 
 def _wake_ups(results: Results) -> str:
@@ -246,7 +246,7 @@ def _costs(results: Results) -> str:
             if any(cells):
                 stored = results.spread(subject, "memory", "bytes") if move == "put" else None
                 rows.append([about["title"], title, *cells, _shown(stored, "{:.0f}")])
-    heads = ["", "", "client µs", "server µs", "commands", "packets", "bytes"]
+    heads = ["queue", "move", "client µs", "server µs", "commands", "round trips", "bytes"]
     return _rst(heads, rows) if rows else ""
 
 
@@ -261,7 +261,7 @@ def _lengths(results: Results) -> str:
                 spread = results.spread(subject, move, "rate", **{key: size})
                 if spread:
                     rows.append([about["title"], title.format(size), _shown(spread, "{:,.0f}")])
-    return _rst(["", "", "a second"], rows) if rows else ""
+    return _rst(["queue", "move", "a second"], rows) if rows else ""
 
 
 def _crowds(results: Results) -> str:
@@ -277,14 +277,14 @@ def _crowds(results: Results) -> str:
                 )
             ]
             if any(cells):
-                order = results.spread(subject, "order", "share") if size == 1 else None
+                order = results.spread(subject, "order", "share", clients=size)
                 rows.append([about["title"], str(size), *cells, _shown(order, "{:.2f}")])
     for kind in ("one", "three"):
         spread = results.spread("own", "cluster", "rate", masters=kind)
         if spread:
             title = f"this queue, {results.about['settings']['queues']} queues, masters: {kind}"
             rows.append([title, "", _shown(spread, "{:,.0f}"), "", "", ""])
-    heads = ["", "pairs", "items/s", "server CPU", "slowest consumer", "first served"]
+    heads = ["queue", "pairs", "items/s", "server CPU", "slowest consumer", "first served"]
     return _rst(heads, rows) if rows else ""
 
 
@@ -315,11 +315,8 @@ def _shown(spread: Spread | None, shape: str, factor: float = 1) -> str:
 def _rst(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     kept = [n for n, head in enumerate(heads) if n == 0 or any(row[n] for row in rows)]
     lines = [[line[n] for n in kept] for line in (heads, *rows)]
-    # No shorter than four, or docutils takes the rule for a title's.
-    widths = [max(4, *(len(line[n]) for line in lines)) for n in range(len(kept))]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(kept))]
     rule = "  ".join("=" * width for width in widths)
-    for line in lines:
-        line[0] = line[0] or "\\"  # an empty first cell would continue the row above
     text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
     return "\n".join([rule, text[0], rule, *text[1:], rule])
 

@@ -13,7 +13,7 @@ class Data(Adapter):
     def __init__(self, place: Place, name: str) -> None:
         super().__init__(place, name)
         rpqueue.set_redis_connection_settings(host=place.host, port=place.port)
-        self.data = rpqueue.Data(name, attempts=5, vis_timeout=60)
+        self.data = rpqueue.Data(name.encode(), attempts=5, vis_timeout=60)
 
     def put(self, payload: str) -> None:
         self.data.put_data([payload])
