@@ -13,7 +13,8 @@ The parts:
     environments.py   the subjects' own environments and processes
     measure.py        the sections of a run
     crowd.py          those with many clients
-    draw.py           medians, aims, the table and the picture
+    results.py        medians and spread, and the aims
+    draw.py           the tables and the picture
 """
 
 import sys

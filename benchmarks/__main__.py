@@ -12,6 +12,7 @@ from servers import available
 from . import __doc__ as about
 from . import crowd, draw, environments, measure
 from .measure import Bench
+from .results import Results
 from .subjects import SMALLEST, SUBJECTS
 
 # In the order of a run, with what each does.
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> None:
     if args.rounds:
         settings = settings._replace(rounds=args.rounds)
     found = available()
+    if not found:
+        raise SystemExit("no redis-server or valkey-server on this machine")
     label = args.server or ("redis-7.0" if "redis-7.0" in found else next(iter(found)))
     names = [name for name in SUBJECTS if name in names]
     with Bench(found[label], names, settings, args.envs, args.pin, args.quiet) as bench:
@@ -50,11 +53,11 @@ def run(args: argparse.Namespace) -> None:
         for section, measure_it in SECTIONS.items():
             if section in sections:
                 measure_it(bench)
-        args.out.write_text(json.dumps(bench.result(said), indent=1))
+                args.out.write_text(json.dumps(bench.result(said), indent=1))
 
 
 def drawn(args: argparse.Namespace) -> None:
-    results = draw.Results(json.loads(args.results.read_text()))
+    results = Results(json.loads(args.results.read_text()))
     print(draw.table(results))
     if args.plot:
         draw.plot(results, args.plot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,10 +89,10 @@ class Process:
     ) -> None:
         """done: be a worker, whose tasks write to that file."""
         about = SUBJECTS[subject]
-        own = not about.requires
+        own, checkout = not about.requires, str(HERE.parent)
         arguments = (name, about.adapter, about.requires, place, done is not None)
         # Ours are imported from where we were; others must not find what we have.
-        start = json.dumps([sys.path if own else [str(HERE.parent)], own, arguments])
+        start = json.dumps([[*sys.path, checkout] if own else [checkout], own, arguments])
         self._process = subprocess.Popen(
             [_python(subject, folder), "-c", START, start],
             stdin=subprocess.PIPE,
@@ -138,7 +139,10 @@ class Process:
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
                 stream.close()
-        self._process.kill()
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)  # with those that a worker has forked
+        except ProcessLookupError:
+            pass
         self._process.wait()
 
     def __enter__(self) -> Process:

@@ -30,7 +30,7 @@ from .environments import Process, UnavailableError
 from .subjects import SUBJECTS
 
 # What is put by the first move is taken by the second.
-COURSES = (
+COURSES: tuple[tuple[str, str | None], ...] = (
     ("put", "take"),
     ("put_many", "take_many"),
     ("fill", "consume"),
@@ -86,7 +86,8 @@ class Bench:
         self.processes: dict[str, Process] = {}
         self.idle: dict[str, float] = {}
         cores = sorted(os.sched_getaffinity(0))
-        self.server_core, self.client_core = (cores[0], cores[-1]) if pin else (None, None)
+        self.server_core = cores[0] if pin else None
+        self.client_core = cores[-1] if pin else None
         self._stack = ExitStack()
 
     def __enter__(self) -> Bench:
@@ -142,12 +143,19 @@ class Bench:
         self, names: list[str], what: str, rounds: int | None = None
     ) -> Iterator[tuple[int, str]]:
         """Every subject in every round; round 0, which is not kept, warms up."""
+        for number, name, _ in self.turns_of([(name, what) for name in names], what, rounds):
+            yield number, name
+
+    def turns_of(
+        self, steps: list[tuple[str, str]], title: str, rounds: int | None = None
+    ) -> Iterator[tuple[int, str, str]]:
+        """Every step, of a subject and what it does, in every round."""
         rounds = self.settings.rounds if rounds is None else rounds
-        turns = [(number, name) for number in range(rounds + 1) for name in names]
-        for number, name in tqdm(turns, what, leave=False, disable=self.quiet):
+        turns = [(number, *step) for number in range(rounds + 1) for step in steps]
+        for number, name, what in tqdm(turns, title, leave=False, disable=self.quiet):
             # An earlier turn may have shown that it cannot.
             if f"cannot {what}" not in self.subjects[name]:
-                yield number, name
+                yield number, name, what
 
     @contextmanager
     def turn(self, name: str, what: str) -> Iterator[None]:
@@ -189,28 +197,35 @@ class Bench:
 
     def moves(self) -> None:
         """Items a second of each move, with the CPU of both sides, commands and packets."""
+        courses = {", ".join(filter(None, course)): course for course in COURSES}
+        # Rounds around courses: what is compared is measured within seconds.
+        steps = [
+            (name, what)
+            for what, course in courses.items()
+            for name in self.having(*course)
+            if what != "put" or name not in self.having("take")
+        ]
         counts: dict[tuple[str, str], int] = {}
-        for puts, takes in COURSES:
-            what = f"{puts}, {takes}" if takes else puts
-            names = self.having(puts, takes)
-            if what == "put":
-                names = [name for name in names if name not in self.having("take")]
-            for number, name in self.turns(names, what):
-                process = self.processes[name]
-                count = counts.get((name, what), min(20, self.settings.most))
-                slowest = 0.0
-                with self.turn(name, what):
-                    self.emptied(name, count=count)
-                    for move in filter(None, (puts, takes)):
-                        if move == "fill":
-                            process.ask("fill", count)
-                            continue
-                        measured = self.watched(partial(process.ask, "run", move, count))
-                        self.record(number, name, move, count=count, **measured)
-                        slowest = max(slowest, measured["seconds"] / count)
-                    if number < 2:  # the first knows little: it was not warm
-                        wanted = int(self.settings.seconds / slowest)
-                        counts[name, what] = min(max(wanted, 20), self.settings.most)
+        for number, name, what in self.turns_of(steps, "moves"):
+            count = counts.get((name, what), min(20, self.settings.most))
+            with self.turn(name, what):
+                slowest = self._course(number, name, courses[what], count)
+                if number < 2:  # the first knows little: it was not warm
+                    wanted = int(self.settings.seconds / slowest)
+                    counts[name, what] = min(max(wanted, 20), self.settings.most)
+
+    def _course(self, number: int, name: str, moves: tuple[str, str | None], count: int) -> float:
+        """The seconds an item of the slower move."""
+        process, slowest = self.processes[name], 0.0
+        self.emptied(name, count=count)
+        for move in filter(None, moves):
+            if move == "fill":
+                process.ask("fill", count)
+                continue
+            measured = self.watched(partial(process.ask, "run", move, count))
+            self.record(number, name, move, count=count, **measured)
+            slowest = max(slowest, measured["seconds"] / count)
+        return slowest
 
     def wake_up(self) -> None:
         """Seconds from the begin of a put until a consumer that waits in another process has it."""

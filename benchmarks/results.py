@@ -1,0 +1,138 @@
+"""What the results say: medians and their spread, and whether the aims are met."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+
+class Spread(NamedTuple):
+    """The median of the rounds, the least and the most."""
+
+    middle: float
+    least: float
+    most: float
+
+
+class Aim(NamedTuple):
+    """What the queue is to reach: a ratio, or a number; at least the bound, or at most.
+
+    by_cpu: the same of the CPU time that client and server spent, which is less disturbed by what
+    else runs on the machine.
+    """
+
+    title: str
+    reached: Spread | None
+    bound: float
+    at_least: bool = True
+    by_cpu: Spread | None = None
+
+    @property
+    def met(self) -> str:
+        if self.reached is None:
+            return "not measured"
+        over = self.reached.middle - self.bound
+        return "yes" if over == 0 or (over > 0) is self.at_least else "no"
+
+
+class Results:
+    def __init__(self, results: dict[str, Any]) -> None:
+        self.about: dict[str, Any] = results["about"]
+        self.subjects: dict[str, dict[str, Any]] = results["subjects"]
+        self.records: list[dict[str, Any]] = results["rounds"]
+
+    def rounds(self, subject: str, move: str, what: str, **where: Any) -> dict[int, float]:
+        """A number by round: an entry of the records, `rate`, or an entry for each item."""
+        return {
+            each["round"]: _value(each, what)
+            for each in self.records
+            if each["subject"] == subject
+            and each["move"] == move
+            and all(each[key] == value for key, value in where.items())
+            and (what == "rate" or what.removesuffix("/item") in each)
+        }
+
+    def spread(self, subject: str, move: str, what: str, **where: Any) -> Spread | None:
+        return _spread(self.rounds(subject, move, what, **where).values())
+
+    def ratio(self, above: dict[int, float], below: dict[int, float]) -> Spread | None:
+        """Of what was measured in the same rounds."""
+        return _spread([above[each] / below[each] for each in above if below.get(each)])
+
+
+def _value(record: dict[str, Any], what: str) -> float:
+    if what == "rate":
+        return float(record["count"] / record["seconds"])
+    if what.endswith("/item"):
+        return float(record[what.removesuffix("/item")] / record["count"])
+    return float(record[what])
+
+
+def _spread(values: Iterable[float]) -> Spread | None:
+    found = list(values)
+    return Spread(statistics.median(found), min(found), max(found)) if found else None
+
+
+def aims(results: Results) -> list[Aim]:
+    """The project's aims; a ratio is of what took turns in the same rounds."""
+    few, many = results.about["settings"]["queued"]
+    less, more = results.about["settings"]["held"]
+
+    def faster(title: str, bound: float, own: tuple[str, str], other: tuple[str, str]) -> Aim:
+        rates = [results.rounds(*each, "rate") for each in (own, other)]
+        spent = [_sum(results, each[0], [each[1]], "cpu", "server") for each in (other, own)]
+        return Aim(title, results.ratio(*rates), bound, by_cpu=results.ratio(*spent))
+
+    def as_fast(title: str, bound: float, move: str, key: str, sizes: tuple[int, int]) -> Aim:
+        rates = [results.rounds("own", move, "rate", **{key: size}) for size in sizes]
+        return Aim(title, results.ratio(*rates), bound)
+
+    def cheaper(title: str, bound: float, *moves: str) -> Aim:
+        own = _sum(results, "own", moves, "server")
+        streams = _sum(results, "streams", ("put", "take"), "server")
+        return Aim(title, results.ratio(own, streams), bound, False)
+
+    def lower(title: str, move: str, what: str, other: str) -> Aim:
+        both = [results.rounds(subject, move, what) for subject in ("own", other)]
+        return Aim(title, results.ratio(*both), 1, False)
+
+    imported = [1000 * each for each in results.rounds("own", "import", "cpu").values()]
+    return [
+        faster("put, of Streams", 1.25, ("own", "put"), ("streams", "put")),
+        faster("put, of the list pattern", 1.1, ("own", "put"), ("list", "put")),
+        faster("get, ack, of Streams", 1.5, ("own", "take"), ("streams", "take")),
+        faster("consume, of Streams one by one", 3, ("own", "consume"), ("streams", "take")),
+        faster(
+            "consume(prefetch=100), of Streams by 100",
+            120 / 190,
+            ("own", "consume_100"),
+            ("streams", "take_many"),
+        ),
+        faster("put_many, of Streams by 100", 1.5, ("own", "put_many"), ("streams", "put_many")),
+        faster(
+            "get_many, ack_many, of Streams by 100",
+            1,
+            ("own", "take_many"),
+            ("streams", "take_many"),
+        ),
+        lower("wake-up, median, of Streams", "wake_up", "p50", "streams"),
+        lower("wake-up, 99 of 100, of Streams", "wake_up", "p99", "streams"),
+        faster("asyncio put, of execute_command", 1.3, ("own_asyncio", "put"), ("replay", "put")),
+        faster(
+            "asyncio get, ack, of execute_command", 1.3, ("own_asyncio", "take"), ("replay", "take")
+        ),
+        as_fast(f"get, ack, {many:,} of {few:,} queued", 0.95, "queued", "queued", (many, few)),
+        as_fast(f"ack, {more:,} of {less:,} out", 0.9, "settle", "held", (more, less)),
+        cheaper("server CPU, put, consume, of Streams", 1.2, "put", "consume"),
+        cheaper("server CPU, put, get, ack, of Streams", 1.6, "put", "take"),
+        lower("bytes an item, of 3.0.0", "memory", "bytes", "release3"),
+        Aim("import beyond redis, ms", _spread(imported), 10, False),
+    ]
+
+
+def _sum(results: Results, subject: str, moves: Sequence[str], *whats: str) -> dict[int, float]:
+    """For each item and round, the sum of what was measured of several moves."""
+    parts = [results.rounds(subject, move, f"{what}/item") for move in moves for what in whats]
+    rounds = set.intersection(*map(set, parts))
+    return {number: sum(part[number] for part in parts) for number in sorted(rounds)}
