@@ -302,7 +302,7 @@ def main(name: str, adapter: str, requires: list[str], place: list[Any], working
             child.work()
             return
         versions = {each: version(each) for each in map(_distribution, requires)}
-        answer: Any = {"moves": child.has(), "versions": versions}
+        answer: Any = {"result": {"moves": child.has(), "versions": versions}}
     except Exception as error:
         traceback.print_exc()
         answer = {"error": _said(error)}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -21,25 +19,17 @@ APART = 10**9  # between the numbers of two producers
 CROWDED = ("own", "streams", "list", "release3_itself", "rpqueue")
 
 
-@contextlib.contextmanager
-def processes(
-    bench: Bench, count: int, name: str, place: Place | None = None
-) -> Iterator[list[Process]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(bench.process(name, place)) for _ in range(count)]
-
-
 def crowds(bench: Bench) -> None:
     """1 to 16 producers and as many consumers, all at once."""
     names = [name for name in bench.having("put", "wait") if name in CROWDED]
     for size in bench.settings.clients:
         what = f"{size} to {size}"
         with ExitStack() as stack:
-            open_ = {name: stack.enter_context(processes(bench, 2 * size, name)) for name in names}
+            everybody = {name: bench.started(stack, [name] * 2 * size) for name in names}
             for number, name in bench.turns(names, what, min(bench.settings.rounds, 3)):
                 with bench.turn(name, what):
                     bench.emptied(name)
-                    measured = bench.watched(partial(_crowd, bench, open_[name], name))
+                    measured = bench.watched(partial(_crowd, bench, everybody[name], name))
                     measured["server_share"] = measured["server"] / measured.pop("wall")
                     bench.record(number, name, "crowd", clients=size, **measured)
 
@@ -77,7 +67,8 @@ def first_served(bench: Bench) -> None:
     names = [name for name in bench.having("put", "wait") if name in CROWDED]
     size = max(min(8, *bench.settings.clients[1:]), 2)
     for name in names:
-        with processes(bench, size, name) as waiting:
+        with ExitStack() as stack:
+            waiting = bench.started(stack, [name] * size)
             for number, _ in bench.turns([name], "order", min(bench.settings.rounds, 5)):
                 with bench.turn(name, "order"):
                     bench.emptied(name)
@@ -107,7 +98,7 @@ def cluster(bench: Bench) -> None:
         with ExitStack() as stack:
             crowd = {
                 kind: [
-                    stack.enter_context(bench.process("own", place, name=f"queue-{number}"))
+                    bench.started(stack, ["own"], place, name=f"queue-{number}")[0]
                     for number in range(queues)
                 ]
                 for kind, place in places.items()

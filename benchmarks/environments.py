@@ -75,7 +75,7 @@ def _python(name: str, folder: Path) -> str:
 
 
 class Process:
-    """A subject's process, which does what it is told (see child.py)."""
+    """A subject's process, which does what it is told, once it is opened (see child.py)."""
 
     def __init__(
         self,
@@ -104,13 +104,14 @@ class Process:
         )
         if core is not None:
             os.sched_setaffinity(self._process.pid, {core})
-        if done is None:
-            about_it = self._answer()
-            if "error" in about_it:
-                self.close()
-                raise UnavailableError(about_it["error"])
-            self.moves: list[str] = about_it["moves"]
-            self.versions: dict[str, str] = about_it["versions"]
+        self.moves: list[str] = []
+        self.versions: dict[str, str] = {}
+
+    def opened(self) -> Process:
+        """Wait until it is there: processes can be started together."""
+        about = self.hear()
+        self.moves, self.versions = about["moves"], about["versions"]
+        return self
 
     def tell(self, what: str, *arguments: Any) -> None:
         """Have it do something; `hear` waits for what it answers."""
@@ -118,7 +119,11 @@ class Process:
         print(json.dumps([what, arguments]), file=self._process.stdin, flush=True)
 
     def hear(self) -> Any:
-        answer = self._answer()
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise UnavailableError(f"its process ended with {self._process.wait()}")
+        answer = json.loads(line)
         if "error" in answer:
             raise UnavailableError(answer["error"])
         return answer["result"]
@@ -126,14 +131,6 @@ class Process:
     def ask(self, what: str, *arguments: Any) -> Any:
         self.tell(what, *arguments)
         return self.hear()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            raise UnavailableError(f"its process ended with {self._process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
     def close(self) -> None:
         for stream in (self._process.stdin, self._process.stdout):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -100,8 +100,7 @@ class Bench:
             # What looking costs, to be taken off.
             idle = [self.watched(dict) for _ in range(20)]
             self.idle = {key: statistics.median(each[key] for each in idle) for key in idle[0]}
-            for name in self.names:
-                self._open(name, stack)
+            self._open(stack)
             self._stack = stack.pop_all()
         return self
 
@@ -116,19 +115,32 @@ class Bench:
         return server
 
     def process(self, subject: str, place: Place | None = None, **more: Any) -> Process:
+        """One that has been started, and is to be opened."""
         core = self.client_core
         return Process(subject, place or self.place, self.folder, self.errors, core=core, **more)
 
-    def _open(self, name: str, stack: ExitStack) -> None:
-        about: dict[str, Any] = {"title": SUBJECTS[name].title}
-        self.subjects[name] = about
-        try:
-            process = stack.enter_context(self.process(name))
-        except UnavailableError as reason:
-            about["unavailable"] = str(reason)
-            return
-        self.processes[name] = process
-        about.update(moves=process.moves, versions=process.versions)
+    def started(
+        self, stack: ExitStack, names: Sequence[str], place: Place | None = None, **more: Any
+    ) -> list[Process]:
+        """Further processes of the subjects, until the stack ends."""
+        processes = [stack.enter_context(self.process(name, place, **more)) for name in names]
+        return [process.opened() for process in processes]
+
+    def _open(self, stack: ExitStack) -> None:
+        for name in self.names:
+            about = self.subjects[name] = {"title": SUBJECTS[name].title}
+            try:
+                self.processes[name] = stack.enter_context(self.process(name))
+            except UnavailableError as reason:
+                about["unavailable"] = str(reason)
+        for name, process in list(self.processes.items()):
+            about = self.subjects[name]
+            try:
+                process.opened()
+                about.update(moves=process.moves, versions=process.versions)
+            except UnavailableError as reason:
+                about["unavailable"] = str(reason)
+                del self.processes[name]
 
     # -- turns ----------------------------------------------------------------------------------
 
@@ -231,8 +243,9 @@ class Bench:
         """Seconds from the begin of a put until a consumer that waits in another process has it."""
         count = self.settings.wake_ups
         with ExitStack() as stack:
-            others = {name: stack.enter_context(self.process(name)) for name in self.having("wait")}
-            for number, name in self.turns(list(others), "wake-up"):
+            names = self.having("wait")
+            others = dict(zip(names, self.started(stack, names)))
+            for number, name in self.turns(names, "wake-up"):
                 with self.turn(name, "wake-up"):
                     self.emptied(name)
                     many = count if number else 3
@@ -263,7 +276,7 @@ class Bench:
             with ExitStack() as stack, self.turn(name, "queued"):
                 queues = {}
                 for size in (few, many):
-                    queues[size] = stack.enter_context(self.process(name, name=f"queue-{size}"))
+                    (queues[size],) = self.started(stack, [name], name=f"queue-{size}")
                     queues[size].ask("prepare", 1)
                     queues[size].ask("fill", size)
                 for number, _ in self.turns([name], f"{many:,} queued"):
