@@ -63,9 +63,10 @@ def _aims(results: Results) -> str:
     rows = []
     for aim in aims(results):
         bound = f"{'≥' if aim.at_least else '≤'} {aim.bound:.2f}"
+        best = "" if aim.best is None else f"{aim.best:.2f}"
         both = [_shown(each, "{:.2f}") for each in (aim.reached, aim.by_cpu)]
-        rows.append([aim.title, *both, bound, aim.met])
-    return _rst(["aim", "reached", "by CPU time", "wanted", "met"], rows)
+        rows.append([aim.title, *both, best, bound, aim.met])
+    return _rst(["aim", "reached", "by CPU time", "best rounds", "wanted", "met"], rows)
 
 
 def _rates(results: Results) -> Iterator[str]:
