@@ -11,6 +11,8 @@ import inspect
 import json
 import os
 import random
+import re
+import socket
 import sys
 import time
 import traceback
@@ -132,11 +134,22 @@ class Child:
         numbers = set(map(number_in, out)) - {None}
         return {"seconds": seconds, "lost": count - len(numbers)}
 
-    def send(self, count: int, gap: float) -> None:
-        """Put items that say when, with a pause before each, in which consumers begin to wait."""
-        for _ in range(count):
-            time.sleep(gap * random.uniform(0.5, 1.5))
+    def send(self, count: int, fewer: bool = False) -> None:
+        """Put items that say when, each once somebody waits; fewer: each time one fewer does."""
+        for sent in range(count):
+            self._until_waiting(count - sent if fewer else 1)
+            time.sleep(random.uniform(0.001, 0.003))
             self.wait_for(self.adapter.put(payload(time.monotonic_ns())))
+
+    def _until_waiting(self, consumers: int) -> None:
+        """Some never do, but look again and again: those get a moment."""
+        end = time.monotonic() + 0.1
+        with socket.create_connection((self.adapter.place.host, self.adapter.place.port)) as server:
+            blocked = -1
+            while blocked != consumers and time.monotonic() < end:
+                server.sendall(b"INFO clients\r\n")
+                found = re.search(rb"blocked_clients:(\d+)", server.recv(65536))
+                blocked = int(found[1]) if found else blocked
 
     def receive(self, count: int) -> list[float]:
         """Wait for so many items; for each the seconds since its put began."""

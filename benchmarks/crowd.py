@@ -75,7 +75,7 @@ def first_served(bench: Bench) -> None:
                     for before, process in enumerate(waiting):
                         process.tell("receive_when", 1)
                         eventually(partial(_waiting, bench, before + 1))
-                    bench.processes[name].ask("send", size, 0.01)
+                    bench.processes[name].ask("send", size, True)
                     served = [process.hear() for process in waiting]
                     right = sum(a < b for a, b in itertools.pairwise(served))
                     bench.record(number, name, "order", share=right / (size - 1), clients=size)

@@ -141,9 +141,9 @@ def _crowds(results: Results) -> str:
                     ("slowest", "{:.2f}"),
                 )
             ]
+            cells.append(_shown(results.spread(subject, "order", "share", clients=size), "{:.2f}"))
             if any(cells):
-                order = results.spread(subject, "order", "share", clients=size)
-                rows.append([about["title"], str(size), *cells, _shown(order, "{:.2f}")])
+                rows.append([about["title"], str(size), *cells])
     for kind in ("one", "three"):
         spread = results.spread("own", "cluster", "rate", masters=kind)
         if spread:

@@ -92,7 +92,9 @@ class Bench:
 
     def __enter__(self) -> Bench:
         with ExitStack() as stack:
-            self.temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            self.temporary = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="srq-benchmarks-"))
+            )
             self.errors = stack.enter_context((self.temporary / "errors").open("w+"))
             self.server = stack.enter_context(self.new_server(self.binary))
             self.client = stack.enter_context(self.server.client())
@@ -250,7 +252,7 @@ class Bench:
                     self.emptied(name)
                     many = count if number else 3
                     others[name].tell("receive", many)
-                    self.processes[name].ask("send", many, 0.004)
+                    self.processes[name].ask("send", many)
                     self._late(number, name, others[name].hear())
 
     def _late(self, number: int, name: str, late: list[float]) -> None:
@@ -335,7 +337,7 @@ class Bench:
                         wanted = int(count / seconds * self.settings.seconds * 4)
                         counts[name] = min(max(wanted, 50), self.settings.worker)
                     many = self.settings.wake_ups if number else 3
-                    self.processes[name].ask("send", many, 0.01)
+                    self.processes[name].ask("send", many)
                     late = self._lines(done, len(lines) + many)[len(lines) :]
                     self._late(number, name, [(got - put) / 1e9 for got, put in late])
 
