@@ -56,10 +56,6 @@ def number_in(text: Any) -> int | None:
         return None
 
 
-def _unless_end(number: int | None) -> int | None:
-    return None if number == END else number
-
-
 class Child:
     def __init__(self, adapter: Adapter) -> None:
         self.adapter: Any = adapter
@@ -168,18 +164,18 @@ class Child:
             number += 1
         return number - first
 
-    def collect(self, seconds: float) -> list[int | None]:
-        """Wait for items and ack them for so long, and until one more comes; the numbers got."""
-        end = time.monotonic() + seconds
+    def collect(self) -> list[int | None]:
+        """Wait for items and ack them until one says that it is the end; the numbers got."""
         got: list[int | None] = []
-        while time.monotonic() < end:
+        while True:
             text, held = self.adapter.wait()
             self.adapter.settle(held)
-            got.append(_unless_end(number_in(text)))
-        return got
+            if (number := number_in(text)) == END:
+                return got
+            got.append(number)
 
     def end(self, count: int) -> None:
-        """Wake so many that wait in `collect`."""
+        """End so many that collect."""
         for _ in range(count):
             self.adapter.put(payload(END))
 
@@ -188,7 +184,7 @@ class Child:
         got: list[int | None] = []
         self.adapter.put(payload(LAST))
         while (number := number_in(self.adapter.take())) != LAST:
-            got.append(_unless_end(number))
+            got.append(number)
         return got
 
     def receive_when(self, count: int) -> int:

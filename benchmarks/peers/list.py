@@ -44,7 +44,8 @@ class List(Adapter):
         self.client.lrem(self.held, 1, held)
 
     def wait(self) -> Any:
-        payload = None
-        while payload is None:
+        for _ in range(20):
             payload = self.client.blmove(self.name, self.held, 1, "RIGHT", "LEFT")
-        return payload, payload
+            if payload is not None:
+                return payload, payload
+        raise TimeoutError

@@ -59,7 +59,7 @@ class Blocking(Adapter):
         self._settle(held)
 
     def wait(self) -> tuple[bytes, bytes]:
-        # Some servers end a wait a little early, for fear of the client's time-out.
+        # Shorter waits than the client's time-out, after which an item might be lost.
         for _ in range(20):
             for uid, fields in self._read(1, block=1000):
                 return fields[b"p"], uid
