@@ -106,10 +106,11 @@ class Child:
 
     def settle(self, held: int, count: int) -> dict[str, Any]:
         """Ack so many, at random, while about so many are out."""
-        spent = 0.0
+        spent, lost = 0.0, 0
         for _ in range(0, count, held):
             self.fill(held)
             out = self.wait_for(self.adapter.hold(held))
+            lost += held - len(out)
             random.shuffle(out)
             measured = out[: min(count, held)]
             start = time.perf_counter()
@@ -118,7 +119,7 @@ class Child:
             spent += time.perf_counter() - start
             for each in out[len(measured) :]:
                 self.adapter.settle(each)
-        return {"seconds": spent, "lost": held - len(out)}
+        return {"seconds": spent, "lost": lost}
 
     def turn(self, count: int) -> dict[str, Any]:
         """Take so many of a long queue, and put as many back, not timed."""
