@@ -2,7 +2,7 @@
 
     python -m benchmarks setup                      install the other queues, each on its own
     python -m benchmarks run --out results.json     measure, in turns
-    python -m benchmarks draw results.json          a table in RST, and a picture
+    python -m benchmarks draw results.json          tables in RST; --plot draws a picture
 
 The parts:
 

@@ -12,6 +12,7 @@ in whatever their library is fed with, and their `take` and the like return them
     settle(held)              ack one
     wait()                    wait for an item, at most some seconds: (payload, what settle needs)
     echo(payload)             of limits: one exchange
+    echoes(count)             of a limit that tells its own time: the seconds of so many
     work()                    of task queues: be a worker whose tasks call `done`, until killed
 
 With `is_async` all of them are coroutines; `consume` is an asynchronous iterator.
@@ -19,6 +20,7 @@ With `is_async` all of them are coroutines; `consume` is an asynchronous iterato
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from typing import Any, NamedTuple
@@ -50,19 +52,15 @@ class Adapter:
         """Before moves of so many items, on an emptied server."""
 
 
+NUMBER = 20  # digits of the number that a payload begins with
+
+
 def done(payload: str | bytes) -> None:
     """Of a worker's task: note that it was run, and when."""
     text = payload if isinstance(payload, str) else payload.decode()
-    number = text[:NUMBER]
-    os.write(_done(), f"{time.monotonic_ns():{NUMBER}d} {number}\n".encode())
+    os.write(_notes(), f"{time.monotonic_ns():{NUMBER}d} {text[:NUMBER]}\n".encode())
 
 
-NUMBER = 20  # digits of the number that a payload begins with
-_files: dict[str, int] = {}
-
-
-def _done() -> int:
-    path = os.environ["BENCHMARK_DONE"]
-    if path not in _files:
-        _files[path] = os.open(path, os.O_APPEND | os.O_WRONLY | os.O_CREAT)
-    return _files[path]
+@functools.cache
+def _notes() -> int:
+    return os.open(os.environ["BENCHMARK_DONE"], os.O_APPEND | os.O_WRONLY | os.O_CREAT)

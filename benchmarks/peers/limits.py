@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from ..adapter import Adapter, Place
+from .replay import recorded
 
 
 class Tcp(Adapter):
@@ -71,9 +72,7 @@ class EvalSha(_Client):
 
     def __init__(self, place: Place, name: str) -> None:
         super().__init__(place, name)
-        from .replay import recorded  # what a put sends
-
-        ((_, _, keys, *rest),) = recorded(place, name, 1)[0]
+        ((_, _, keys, *rest),) = recorded(place, name, 1)[0]  # what a put sends
         self.sha = self.client.script_load("return 1")
         self.rest = [int(keys), *rest]
 
