@@ -306,7 +306,13 @@ class Bench:
             "seconds, cpu = perf_counter(), process_time(); import saferedisqueue;"
             "print(perf_counter() - seconds, process_time() - cpu)"
         )
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            # Compiled once, as an installed module is: by the round that warms up.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(self.temporary),
+        }
         for number, _ in self.turns(["own"], "import"):
             command = [sys.executable, "-c", code]
             said = subprocess.run(
