@@ -21,6 +21,7 @@ from redis.exceptions import ResponseError
 
 from saferedisqueue import (
     _AT_MAXMEMORY,
+    _META,
     _READY,
     SafeRedisQueue,
     Script,
@@ -215,7 +216,7 @@ STANDS = Script(
 -- most: entries of a list to look at from either end. One that came since it was read through is
 -- among them.
 if said then return {{}} end
-{_READY}
+{_META}{_READY}
 if redis.call('HEXISTS', items, uid) == 0 then return false end
 local places, lists = {{}}, {{queue = queue, ackbuf = ackbuf, backup = backup}}
 for name, list in pairs(lists) do

@@ -450,10 +450,10 @@ def test_a_certificate_of_another_ca_is_a_clear_error(
 PLAIN = (
     *("evalsha", "eval", "blmove", "get", "set", "time", "exists", "unlink"),
     *("hset", "hget", "hmget", "hdel", "hexists", "rename", "pttl", "zrem", "zscore", "zcount"),
-    *("lpush", "rpush", "rpop", "lrem", "lrange", "lindex", "lpos"),
+    *("lpush", "rpush", "rpop", "llen", "lrem", "lrange", "lindex", "lpos"),
 )
 REST = (
-    *("del", "hlen", "llen", "ltrim", "pexpire"),
+    *("del", "hlen", "ltrim", "pexpire"),
     *("zadd", "zrange", "zrangebyscore", "zrevrangebyscore", "zcard", "zmscore"),
 )
 DURABLE = ("wait", "config|get", "info")

@@ -39,7 +39,7 @@ import saferedisqueue
 import servers
 from disturbed import DISTURBED, Interrupted
 from expected import Delivered, Expected
-from saferedisqueue import LeaseLost, QueueFull, Script, from_receipt
+from saferedisqueue import LeaseLost, QueueFull, SafeRedisQueue, Script, from_receipt
 
 HOUR = 3600
 NOW = 1_800_000_000_000
@@ -600,9 +600,14 @@ class QueueMachine(RuleBasedStateMachine):
         )
         if number < latest:
             with pytest.raises(redis.ResponseError, match="SUPERSEDED"):
-                self.client.execute_command(*command)
+                self.send(command)
         elif command[1] != saferedisqueue.TOUCH.sha:  # which renews, as often as it comes
-            self.client.execute_command(*command)
+            self.send(command)
+
+    def send(self, command: tuple[Any, ...]) -> None:
+        """Send a command of a queue as it is."""
+        with SafeRedisQueue(client=self.client) as plain:
+            saferedisqueue._run(plain._do(*command))
 
     # -- loops -------------------------------------------------------------------------------------
 
@@ -790,8 +795,8 @@ def milliseconds(seconds: float | None) -> int | None:
 
 def slot_of(command: tuple[Any, ...]) -> tuple[bytes, int]:
     """The slot of a script's call, and its number."""
-    after = 3 + command[2]
-    return command[after - 1], command[after]
+    _evalsha, _script, _keys, slot, number, *_args = command
+    return slot, number
 
 
 def answers(command: tuple[Any, ...]) -> bool:

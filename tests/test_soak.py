@@ -49,14 +49,14 @@ BREAKAGES = {
         "lost",
     ),
     "a lease is over at once": (
-        "redis.call('ZADD', leases, reply[3], uid)",
-        "redis.call('ZADD', leases, now, uid)",
+        "if ends then places[#places + 1] = ends end",
+        "if ends then places[#places + 1] = now end",
         "unexplained",
     ),
     "the latest item is next": (
-        "uid = redis.call('LINDEX', queue, -1) end\n  if not uid and first[1]",
-        "uid = redis.call('LINDEX', queue, 0) redis.call('LMOVE', queue, queue, 'LEFT', 'RIGHT') "
-        "end\n  if not uid and first[1]",
+        "uids = redis.call('LRANGE', queue, out[1] and #out - wanted or '-' .. count, '-1')",
+        "uids = {{redis.call('LINDEX', queue, '0')}} "
+        "if uids[1] then redis.call('LMOVE', queue, queue, 'LEFT', 'RIGHT') end",
         "out_of_order",
     ),
 }
