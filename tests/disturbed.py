@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from helpers import Asyncio, Awaited, Blocking
+from helpers import Asyncio, Blocking
 from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue
 
 
@@ -144,10 +144,8 @@ class BlockingDisturbed(Blocking):
 
 
 class AsyncioDisturbed(Asyncio):
+    queue_class = DisturbedAsyncQueue
     waiting = AsyncWaiting
-
-    def queue_class(self, *args: Any, **kw: Any) -> Any:
-        return Awaited(DisturbedAsyncQueue(*args, **kw), self.loop.run_until_complete)
 
 
 DISTURBED: dict[str, Any] = {"blocking": BlockingDisturbed, "asyncio": AsyncioDisturbed}

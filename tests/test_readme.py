@@ -53,7 +53,7 @@ NOT_RUN = {
     ),
     "from redis.cluster import RedisCluster": "the tests of clusters do this",
     "user worker on >secret ~srq:*": "compared with what is tested, below",
-    "+del +hlen +llen +lrange +pexpire": "the same",
+    "+del +hlen +ltrim +pexpire": "the same",
     "+wait +config|get +info": "the same",
 }
 
