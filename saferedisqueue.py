@@ -1063,24 +1063,24 @@ Timeout: TypeAlias = "float | None"
 class _Packed(NamedTuple):
     """Parts of a command that are sent often, as they are sent."""
 
-    count: int
+    length: int
     data: bytes
 
 
 def _packed(parts: Iterable[Any]) -> _Packed:
     """Strings, bytes and numbers as bulk strings of RESP, the protocol of Redis."""
     packed: list[bytes] = []
-    count = 0
+    length = 0
     for part in parts:
         if type(part) is _Packed:
             packed.append(part.data)
-            count += part.count
+            length += part.length
             continue
         if type(part) is not bytes:
             part = str(part).encode()
         packed += (b"$%d\r\n" % len(part), part, b"\r\n")
-        count += 1
-    return _Packed(count, b"".join(packed))
+        length += 1
+    return _Packed(length, b"".join(packed))
 
 
 @functools.lru_cache(typed=True)
@@ -1536,7 +1536,7 @@ class _Steps(Generic[T]):
             if not confirm:
                 return await self._eval(PUT, slot, args), 0, 0
             # Replies within the server's own timeout, and some time for the network.
-            io = {"then": confirm, "timeout": self._durable_timeout + 5}
+            io: dict[str, Any] = {"then": confirm, "timeout": self._durable_timeout + 5}
             count, confirmed = await self._eval(PUT, slot, args, **io)
             return count, confirmed[0] if isinstance(confirmed, list) else confirmed, confirm[1]
 
@@ -1596,7 +1596,7 @@ class _Steps(Generic[T]):
         raises redis-py's error when the timeout ends in one; without a time to wait, at once.
         """
         lease = self._lease if lease is None else lease
-        items = await self._fetch(1, timeout, lease)
+        items, _ = await self._fetch(1, timeout, lease)
         return items[0] if items else _NO_ITEM
 
     async def _get_nowait(self, lease: float | None = None) -> Item[T] | NoItem:
@@ -1612,10 +1612,10 @@ class _Steps(Generic[T]):
         """
         _check_count("count", count, least=1)
         lease = self._lease_of(lease)
-        items = await self._fetch(min(count, _CHUNK_ITEMS), timeout, lease)
+        items, _ = await self._fetch(min(count, _CHUNK_ITEMS), timeout, lease)
         while items and len(items) < count:
             try:
-                more = await self._fetch(min(count - len(items), _CHUNK_ITEMS), -1, lease)
+                more, _ = await self._fetch(min(count - len(items), _CHUNK_ITEMS), -1, lease)
             except Exception:
                 break  # there are some; the next call meets the error
             except BaseException:
@@ -1633,8 +1633,11 @@ class _Steps(Generic[T]):
         lease: float | None,
         acks: Sequence[Any] = (),
         make: Callable[..., Any] = Item,
-    ) -> list[Any]:
-        """Up to ``count`` items, when there is one; ``acks``, uid and token in turn, go first."""
+    ) -> tuple[list[Any], float]:
+        """Up to ``count`` items, when there is one; ``acks``, uid and token in turn, go first.
+
+        And the time, by the monotonic clock, before which no lease of them began.
+        """
         _check_seconds("lease", lease, least=0.001, none=True)
         deadline = _deadline(timeout)
         interval = "" if self.AUTOCLEAN_INTERVAL is None else int(self.AUTOCLEAN_INTERVAL * 1000)
@@ -1646,6 +1649,7 @@ class _Steps(Generic[T]):
             while True:
                 woken = _NOT_WOKEN if moved is None else (1, moved, seen)
                 args = (_often(interval, _milliseconds(lease), count, self._most), *woken, *acks)
+                since = time.monotonic()
                 seen, verdict, until, *found = await self._claim(slot, args, deadline)
                 acks, moved = (), None
                 token, ends = slot.token, until / 1000 if until else None
@@ -1672,7 +1676,7 @@ class _Steps(Generic[T]):
                 await self._finish(self._undo(slot, moved, seen))
             raise
         self._slots.append(slot)
-        return items
+        return items, since
 
     async def _claim(self, slot: _Slot, args: tuple[Any, ...], deadline: float | None) -> list[Any]:
         """CLAIM, sent again under its number until it is answered or the deadline is over."""
@@ -1684,7 +1688,7 @@ class _Steps(Generic[T]):
                 return cast("list[Any]", await self._eval(CLAIM, slot, args, **io))
             except AuthenticationError:
                 raise
-            except (*self._outage, ResponseError) as error:
+            except RedisError as error:
                 if not (isinstance(error, self._outage) or _serves_nobody(error)):
                     raise
                 left = None if deadline is None else deadline - time.monotonic()
@@ -2183,17 +2187,17 @@ class _DeliverySteps(Item[T]):
     async def _touch(self, lease: float | None = None) -> None:
         """Renew the lease; raises LeaseLost if it is lost."""
         lease = self._lease if lease is None else lease
+        since = time.monotonic()
         (deadline,) = await self._queue._touch_many((self.uid,), lease)
-        self._renewed(deadline, lease)
+        self._renewed(deadline, since + lease)
         if not deadline:
             raise LeaseLost(
                 f"item {self.uid} is no longer held: its lease was lost, or it is settled"
             )
 
-    def _renewed(self, deadline: int, lease: float) -> None:
+    def _renewed(self, deadline: int, until: float) -> None:
         if deadline:
-            self.deadline = deadline / 1000
-            self._until = time.monotonic() + lease
+            self.deadline, self._until = deadline / 1000, until
         elif not self._settled:
             self.lost = True
 
@@ -2225,21 +2229,17 @@ class _ConsumeSteps(Generic[D]):
 
     async def _next(self) -> D | None:
         """The next item, or None when the timeout is over; the one before is acked."""
-        self._finish_current()
         while True:
-            while self._ahead:
-                if not self._renew:
-                    await self._flush()  # nothing else would, while the body works
-                item = self._ahead.popleft()
-                if item.lost or time.monotonic() >= item._until:
-                    item.lost = True  # it lapsed here, unused: somebody else's now
-                    continue
-                self._current = item
+            self._finish_current()
+            if self._ahead and not self._renew:
+                await self._flush()  # nothing else would, while the body works
+            item = self._take_ahead()
+            if item is not None:
                 return item
             done = self._take_done()
             try:
                 acks = [part for item in done for part in (_encode_uid(item.uid), _token(item.uid))]
-                fetched = await self._queue._fetch(
+                fetched, since = await self._queue._fetch(
                     self._prefetch, self._timeout, self._lease, acks, self._delivery
                 )
             except BaseException:
@@ -2247,12 +2247,21 @@ class _ConsumeSteps(Generic[D]):
                 raise
             if not fetched:
                 return None
-            until = time.monotonic() + self._lease
             for item in fetched:
-                item._held_by(self._queue, self._lease, until)
+                item._held_by(self._queue, self._lease, since + self._lease)
             self._ahead.extend(fetched)
             if self._renew and self._helper is None:
                 self._helper = self._start_helper(self._lease / 3)
+
+    def _take_ahead(self) -> D | None:
+        """The next of the items that were fetched ahead."""
+        while self._ahead:
+            item = self._ahead.popleft()
+            if not item.lost and time.monotonic() < item._until:
+                self._current = item
+                return item
+            item.lost = True  # it lapsed here, unused: somebody else's now
+        return None
 
     def _finish_current(self) -> None:
         item, self._current = self._current, None
@@ -2280,17 +2289,19 @@ class _ConsumeSteps(Generic[D]):
     async def _keep(self) -> None:
         """Of the helper: ack what waits for that, and renew the leases of the rest."""
         try:
-            if self._done:
-                await self._flush()
+            # First of all what is held: what is done while this waits for acks is renewed too.
             held = [*self._ahead]
             if self._current is not None:
                 held.append(self._current)
             held = [item for item in held if not item._settled and not item.lost]
+            if self._done:
+                await self._flush()
             if not held:
                 return
+            since = time.monotonic()
             deadlines = await self._queue._touch_many([item.uid for item in held], self._lease)
             for item, deadline in zip(held, deadlines, strict=True):
-                item._renewed(deadline, self._lease)
+                item._renewed(deadline, since + self._lease)
                 if item.lost:
                     log.warning("queue %s: lost the lease of %s", self._queue.name, item.uid)
         except (RedisError, OSError) as error:
@@ -2326,7 +2337,15 @@ class _ConsumeSteps(Generic[D]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._close(error)
+        try:
+            await self._close(error)
+        except (RedisError, OSError) as failure:
+            if error is None:
+                raise
+            # What ends the block is not replaced: it may be an order to end the process.
+            log.warning(
+                "queue %s: not given back, it will come back: %s", self._queue.name, failure
+            )
 
     async def _leave_processing(
         self,
@@ -2336,7 +2355,7 @@ class _ConsumeSteps(Generic[D]):
     ) -> None:
         if error is None:
             self._finish_current()
-        await self._close(error)
+        await self._leave(kind, error, trace)
 
 
 # ---- The blocking face -------------------------------------------------------------------------
@@ -2427,7 +2446,10 @@ class Consumer(_BlockingConsume[T]):
         return self
 
     def __next__(self) -> Delivery[T]:
-        item = _run(self._next())
+        self._finish_current()
+        item = self._take_ahead() if self._renew else None
+        if item is None:
+            item = _run(self._next())
         if item is None:
             raise StopIteration
         return item
@@ -3086,7 +3108,7 @@ def _take(
 
     def look() -> tuple[list[Item[bytes]], bool]:
         acks = [part for uid in done for part in (_encode_uid(uid), _token(uid))]
-        items = _run(queue._fetch(1, wait, queue._lease, acks))
+        items, _ = _run(queue._fetch(1, wait, queue._lease, acks))
         done.clear()
         if items or args.drain != "all":
             return items, args.drain == "ready"

@@ -917,3 +917,16 @@ def test_numbered_calls_are_safe_where_replies_come_late(
             assert (item.uid, item.attempts) == (uid, 1)
             assert slow(lambda: queue.ack(item.uid)) is True
             assert queue.ack(item.uid) is False
+
+
+@pytest.mark.parametrize("use", ["consume", "processing"])
+def test_what_ends_a_block_is_not_replaced_by_an_outage(
+    own_server: Server, face: Face, use: str
+) -> None:
+    queue = face.queue(url=own_server.url, name="test", retry=None)
+    queue.put("a")
+    with pytest.raises(SystemExit), getattr(queue, use)() as items:
+        if use == "consume":
+            next(items)
+        own_server.kill()
+        raise SystemExit
