@@ -925,8 +925,13 @@ def test_what_ends_a_block_is_not_replaced_by_an_outage(
 ) -> None:
     queue = face.queue(url=own_server.url, name="test", retry=None)
     queue.put("a")
-    with pytest.raises(SystemExit), getattr(queue, use)() as items:
-        if use == "consume":
-            next(items)
-        own_server.kill()
-        raise SystemExit
+
+    def work() -> None:
+        with getattr(queue, use)() as items:
+            if use == "consume":
+                next(items)
+            own_server.kill()
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        work()
