@@ -174,3 +174,18 @@ def test_without_a_power_cut_a_killed_server_loses_no_put_at_all(label: str) -> 
         for kind in FACES:
             assert before[kind] >= 50
             assert producers.lost(kind, left) == set()
+
+
+def test_without_a_log_a_killed_server_goes_back_to_its_last_snapshot(face: Face) -> None:
+    with servers.Server(servers.find()) as server:
+        queue = face.queue(**settings(server))
+        uids = queue.put_many(["acked later", "ready"])
+        with server.client() as client:
+            client.save()
+        queue.put("put later")
+        assert queue.ack(queue.get().uid)
+        server.kill()
+        server.start()
+        again = queue.get_many(9, -1)
+        assert [item.uid for item in again] == uids
+        assert queue.ack_many(item.uid for item in again) == 2

@@ -177,6 +177,26 @@ def test_a_delayed_item_is_not_early(queue: Any, client: redis.Redis) -> None:
     check_places(client)
 
 
+def test_while_the_server_s_clock_is_behind_leases_and_delays_last_longer(
+    queue: Any, client: redis.Redis
+) -> None:
+    at(queue, 0)
+    leased = queue.put("a")
+    queue.get(-1, lease=10)
+    delayed = queue.put("b", delay=20)
+    at(queue, -3600)
+    newer = queue.put("c")
+    assert queue.get(-1, lease=10).uid == newer
+    at(queue, -3580)
+    assert queue.ack(queue.get(-1).uid), "its time is that of the clock as it is"
+    assert queue.get(-1) == (None, None)
+    check_places(client)
+    at(queue, 10)
+    assert queue.get(-1, lease=3600).uid == leased
+    at(queue, 20)
+    assert queue.get(-1).uid == delayed
+
+
 def test_an_item_may_have_a_time(queue: Any) -> None:
     moment = datetime.fromtimestamp(NOW / 1000, timezone(timedelta(hours=3)))
     at(queue, -10)
@@ -637,6 +657,17 @@ def test_while_paused_nobody_gets_and_everything_else_goes_on(
     queue.resume()
     assert queue.get(-1).uid is not None
     check_places(client)
+
+
+def test_a_pause_lasts_when_who_asked_for_it_is_gone(many: Any) -> None:
+    queue, pausing = many(), many()
+    uid = queue.put("a")
+    pausing.pause()
+    pausing.close()
+    assert queue.get(0.05).uid is None
+    assert many().stats().paused is True
+    many().resume()
+    assert queue.get(-1).uid == uid
 
 
 def test_a_waiting_consumer_sees_a_resume(face: Face, server: Server, client: Any) -> None:
