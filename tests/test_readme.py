@@ -78,6 +78,8 @@ def title_of(node: nodes.Node) -> str:
 def blocks() -> Iterator[tuple[str, str, str]]:
     """All code blocks: section, language, text."""
     for node in parsed().findall(lambda n: isinstance(n, nodes.FixedTextElement)):
+        if isinstance(node, nodes.comment):
+            continue
         if isinstance(node, nodes.doctest_block):
             yield title_of(node), "doctest", node.astext()
         else:
@@ -367,6 +369,47 @@ def test_the_versions_are_those_of_the_tests() -> None:
     for label in servers.ALL:
         assert label.rpartition("-")[2] in said
     assert re.findall(r"redis==([\d.]+)", tox)[0] in said
+
+
+# ---- the tests named ---------------------------------------------------------------------------
+
+TEST = re.compile(r"(test_\w+\.py)(?::\s+(test_\w+))?")
+
+
+def named_tests(node: nodes.Node) -> list[tuple[str, str | None]]:
+    """File and function of each test named there."""
+    matches = (TEST.fullmatch(literal.astext()) for literal in node.findall(nodes.literal))
+    return [(match[1], match[2]) for match in matches if match]
+
+
+def test_the_tests_that_are_named_exist() -> None:
+    named = named_tests(parsed())
+    assert len(named) > 50
+    for file, function in named:
+        defined = re.findall(
+            r"^def (test_\w+)", (CHECKOUT / "tests" / file).read_text(), re.MULTILINE
+        )
+        assert function is None or function in defined, f"{file}: {function}"
+
+
+def test_the_files_of_tests_that_are_named_exist() -> None:
+    named = {
+        path for text in literals() for path in re.findall(r"\b(?:tests|benchmarks)/\w+\.py", text)
+    }
+    assert len(named) > 10
+    assert {path for path in named if not (CHECKOUT / path).exists()} == set()
+
+
+def test_each_promise_and_each_failure_names_a_test() -> None:
+    section = next(
+        node for node in parsed().findall(nodes.section) if title_of(node) == "What is promised"
+    )
+    promises = list(section.findall(nodes.list_item))
+    table = next(t for t in parsed().findall(nodes.table) if title_of(t) == "If something dies")
+    failures = list(table.findall(nodes.row))[1:]
+    assert len(promises) == 10
+    assert len(failures) > 25
+    assert [each.astext() for each in promises + failures if not named_tests(each)] == []
 
 
 # ---- rendering ---------------------------------------------------------------------------------
