@@ -437,39 +437,33 @@ end
 """
 
 _FORGET = """
-local function forget_one(uid, token)
-  if token ~= '' and not is_token_of(token, redis.call('HGET', meta, uid)) then return 0 end
-  local there = redis.call('HDEL', items, uid)
-  redis.call('HDEL', meta, uid)
-  if there == 1 and redis.call('ZREM', leases, uid) == 0
-      and redis.call('LREM', ackbuf, -1, uid) == 0 and redis.call('LREM', backup, -1, uid) == 0 then
-    -- In the list queue it may stay: get drops a uid without an item.
-    for _, set in ipairs({delayed, priority, dead}) do redis.call('ZREM', set, uid) end
-    redis.call('HDEL', reasons, uid)
-  end
-  return there
-end
--- Forget the items of ARGV[i], uid and token in turn; how many. At once those that are leased.
-local function forget(i)
-  if not ARGV[i + 2] then return forget_one(ARGV[i], ARGV[i + 1]) end
-  local uids, tokens = {}, {}
-  for j = i, #ARGV, 2 do uids[#uids + 1], tokens[#tokens + 1] = ARGV[j], ARGV[j + 1] end
-  local scores = redis.call('ZMSCORE', leases, unpack(uids))
-  local abouts = redis.call('HMGET', meta, unpack(uids))
-  local leased, count = {}, 0
+-- Forget the items of ARGV[i] to ARGV[stop], uid and token in turn, wherever they stand; how many.
+-- With a token, unless '', only if it is that of the latest delivery.
+local function forget(i, stop)
+  local uids, mine = {}, {}
+  for j = i, stop, 2 do uids[#uids + 1] = ARGV[j] end
+  local abouts, token, noted = redis.call('HMGET', meta, unpack(uids)), '', nil
   for j, uid in ipairs(uids) do
-    if not scores[j] then
-      count = count + forget_one(uid, tokens[j])
-    elseif tokens[j] == '' or is_token_of(tokens[j], abouts[j]) then
-      leased[#leased + 1] = uid
+    if ARGV[i + 2 * j - 1] ~= token then
+      token = ARGV[i + 2 * j - 1]
+      noted = ' ' .. token .. ' '
+    end
+    if token == '' or abouts[j] and string.find(abouts[j], noted, 1, true) then
+      mine[#mine + 1] = uid
     end
   end
-  if leased[1] then
-    count = count + redis.call('HDEL', items, unpack(leased))
-    redis.call('HDEL', meta, unpack(leased))
-    redis.call('ZREM', leases, unpack(leased))
+  if not mine[1] then return 0 end
+  local there = redis.call('HDEL', items, unpack(mine))
+  redis.call('HDEL', meta, unpack(mine))
+  if there > 0 and redis.call('ZREM', leases, unpack(mine)) < #mine then
+    -- In a list it may stay: get drops a uid without an item. But to look for one is quick.
+    if mine[2] or redis.call('LREM', ackbuf, -1, mine[1]) == 0
+        and redis.call('LREM', backup, -1, mine[1]) == 0 then
+      for _, set in ipairs({delayed, priority, dead}) do redis.call('ZREM', set, unpack(mine)) end
+      redis.call('HDEL', reasons, unpack(mine))
+    end
   end
-  return count
+  return there
 end
 """
 
@@ -606,8 +600,8 @@ if said then
   return reply
 end
 if ARGV[rest] then
-  {_META}{_FORGET}
-  forget(rest)
+  {_FORGET}
+  forget(rest, #ARGV)
 end
 {_AT_MAXMEMORY}
 if woken == '1' then
@@ -764,8 +758,8 @@ ACK = Script(
 -- Forget the items of ARGV[rest], uid and token in turn, wherever they stand; with a token, unless
 -- '', only if it is that of the latest delivery. Returns how many this call settled.
 if said then return tonumber(said) end
-{_META}{_FORGET}
-local settled = forget(rest)
+{_FORGET}
+local settled = forget(rest, #ARGV)
 if settled == 0 then
   {_AT_MAXMEMORY}
 end
@@ -887,7 +881,7 @@ local mine = redis.call('HEXISTS', items, uid) == 1
 if mine then
   redis.call('LPUSH', to_queue, to_uid)
   redis.call('HSET', to_items, to_uid, payload)
-  forget_one(uid, token)
+  forget(3, 4)
 end
 answer(mine and 1 or 0)
 return mine and 1 or 0

@@ -175,10 +175,10 @@ class Keys:
         self._write()
         mapping.update(pairs)
 
-    def drop(self, mapping: dict[str, Any], *uids: str) -> bool:
-        """HDEL or ZREM."""
+    def drop(self, mapping: dict[str, Any], *uids: str) -> int:
+        """HDEL or ZREM; how many there were."""
         self._write()
-        return [mapping.pop(uid, None) for uid in uids] != [None] * len(uids)
+        return sum(mapping.pop(uid, None) is not None for uid in uids)
 
     def rename(self) -> None:
         self._write()
@@ -258,16 +258,23 @@ def count_of(about: Meta | None) -> int:
     return about.deliveries if about is not None else 0
 
 
-def forget(k: Keys, uid: str, token: str) -> int:
-    if token and k.rule("ack is fenced") and not is_token_of(token, k.meta.get(uid)):
+def forget(k: Keys, *deliveries: str) -> int:
+    mine = [
+        uid
+        for uid, token in zip(deliveries[::2], deliveries[1::2])
+        if not (token and k.rule("ack is fenced")) or is_token_of(token, k.meta.get(uid))
+    ]
+    if not mine:
         return 0
-    there = k.drop(k.items, uid)
-    k.drop(k.meta, uid)
-    if there and not (k.drop(k.leases, uid) or k.lrem(k.ackbuf, uid) or k.lrem(k.backup, uid)):
-        # In the list queue it may stay: get drops a uid without an item.
+    there = k.drop(k.items, *mine)
+    k.drop(k.meta, *mine)
+    # In a list it may stay: get drops a uid without an item. But to look for one is quick.
+    if not there or k.drop(k.leases, *mine) == len(mine):
+        return there
+    if mine[1:] or not (k.lrem(k.ackbuf, mine[0]) or k.lrem(k.backup, mine[0])):
         for mapping in (k.delayed, k.priority, k.dead, k.reasons):
-            k.drop(mapping, uid)
-    return int(there)
+            k.drop(mapping, *mine)
+    return there
 
 
 def give_back(k: Keys, uid: str, token: str, uncounted: int) -> int:
@@ -351,8 +358,7 @@ def claim(
                 until = place[uid] if place is k.leases else until
                 found += [uid, k.items[uid], count_of(k.meta.get(uid))]
         return (k.now, 0, until, *found)
-    for uid, its_token in zip(acks[::2], acks[1::2]):
-        forget(k, uid, its_token)
+    forget(k, *acks)
     if woken and (k.rule("paused claim puts back") or not k.paused):
         give_moved_back(k, moved, seen)
 
@@ -479,8 +485,7 @@ def ack(k: Keys, slot: str, number: int, *deliveries: str) -> Any:
     said, _ = k.said(slot, number, "ack is numbered")
     if said is not None:
         return said
-    pairs = zip(deliveries[::2], deliveries[1::2])
-    return k.answer(slot, number, sum([forget(k, *pair) for pair in pairs]))
+    return k.answer(slot, number, forget(k, *deliveries))
 
 
 def touch(k: Keys, slot: str, number: int, lease: int, *deliveries: str) -> Any:
