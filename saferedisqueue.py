@@ -524,7 +524,8 @@ PUT = Script(
     "delay due level maxsize",
     f"""
 -- Queue the items of ARGV[rest], uid and payload in turn, that are not there yet.
--- delay, due: ms from now, or ms since the epoch, or ''. level: the priority. maxsize: or ''.
+-- delay, due: ms from now, or ms since the epoch, or ''. level: the priority, or '' for none and
+-- uids that are new, so that nobody need look for them. maxsize: or ''.
 -- Returns how many were put, or -1 if they would be more than maxsize.
 if said then
   answer(said)  -- written again: WAIT speaks of the writes of this connection only
@@ -533,13 +534,16 @@ end
 local uids, fields, count = {{}}, {{}}, 0
 for i = rest, #ARGV, 2 do
   local uid = ARGV[i]
-  if redis.call('HEXISTS', items, uid) == 0 then
+  if level == '' or redis.call('HEXISTS', items, uid) == 0 then
     count = count + 1
     uids[count], fields[2 * count - 1], fields[2 * count] = uid, uid, ARGV[i + 1]
   end
 end
 if maxsize ~= '' and count > 0 and redis.call('HLEN', items) + count > tonumber(maxsize) then
   count = -1
+elseif level == '' then
+  redis.call('LPUSH', queue, unpack(uids))
+  redis.call('HSET', items, unpack(fields))
 elseif count > 0 and level == '0' and delay == '' and due == '' then
   redis.call('LPUSH', queue, unpack(uids))
   redis.call('HDEL', meta, unpack(uids))  -- what a 3.0.0 left of an item of that uid
@@ -599,11 +603,14 @@ if said then
   end
   return reply
 end
+local acked = 0
 if ARGV[rest] then
   {_FORGET}
-  forget(rest, #ARGV)
+  acked = forget(rest, #ARGV)
 end
-{_AT_MAXMEMORY}
+if acked == 0 then
+  {_AT_MAXMEMORY}
+end
 if woken == '1' then
   {_MOVED_BACK}
   give_moved_back(moved, seen)
@@ -1471,7 +1478,8 @@ class _Steps(Generic[T]):
         payload = self._dump(item)
         new = _new_uids(1)[0] if uid is None else uid
         pairs = (_encode_uid(new), payload)
-        return str(new) if await self._put_pairs(pairs, delay, at, priority) else None
+        done = await self._put_pairs(pairs, delay, at, priority, is_new=uid is None)
+        return str(new) if done else None
 
     async def _put_many(
         self,
@@ -1492,7 +1500,7 @@ class _Steps(Generic[T]):
         for chunk in _chunks(map(self._dump, items)):
             new = _new_uids(len(chunk))
             pairs = tuple(field for pair in zip(new, chunk, strict=True) for field in pair)
-            await self._put_pairs(pairs, delay, at, priority)
+            await self._put_pairs(pairs, delay, at, priority, is_new=True)
             uids.extend(new)
         return uids
 
@@ -1502,10 +1510,14 @@ class _Steps(Generic[T]):
         delay: float | None,
         at: datetime | float | None,
         priority: int,
+        is_new: bool,
     ) -> int:
+        level: int | str = _checked_priority(priority)
+        if is_new and level == 0 and delay is None and at is None:
+            level = ""
         due = _due(delay, at)
         most = "" if self._maxsize is None else self._maxsize
-        args = (_often(_milliseconds(delay), due, _checked_priority(priority), most), *pairs)
+        args = (_often(_milliseconds(delay), due, level, most), *pairs)
         if self._durable is None:
             count = await self._call(PUT, *args)
         else:

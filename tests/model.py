@@ -303,7 +303,7 @@ def give_moved_back(k: Keys, uid: str, seen: int) -> None:
 
 
 def put(
-    k: Keys, slot: str, number: int, delay: int | None, due: float | None, level: int,
+    k: Keys, slot: str, number: int, delay: int | None, due: float | None, level: int | None,
     maxsize: int | None, *fields: str,
 ) -> Any:  # fmt: skip
     said, _ = k.said(slot, number, "put is numbered")
@@ -317,9 +317,9 @@ def put(
         return k.answer(slot, number, 0)
     if not k.rule("place before payload"):
         k.set(k.items, *pairs)
-    if level == 0 and delay is None and due is None:
+    if level is None or (level == 0 and delay is None and due is None):
         k.push("LPUSH", k.queue, *uids)
-        if k.rule("put drops old meta"):
+        if level is not None and k.rule("put drops old meta"):  # None: all the uids are new
             k.drop(k.meta, *uids)
         k.set(k.items, *pairs)
     else:

@@ -106,6 +106,9 @@ class Trace:
             delay, due = None, self.model.now + self.random.choice((-5, 30_000))
         level = self.random.choice((0, 0, 0, 1, -1, 1000, -1000))
         maxsize = self.random.choice((None, None, None, 3))
+        if self.random.random() < 0.2:
+            uids = [f"n{len(self.steps)}.{i}" for i in range(len(uids))]
+            delay = due = level = None
         fields = [part for uid in uids for part in (uid, f"{uid} {len(self.steps)}")]
         self.script("put", delay, due, level, maxsize, *fields)
 
