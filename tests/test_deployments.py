@@ -438,9 +438,15 @@ def test_a_certificate_of_another_ca_is_a_clear_error(
 ) -> None:
     ca = str(certificates / "other.pem")
     queue = face.queue(url=over_tls, name="tls", ssl_ca_certs=ca, retry=None)
-    for call in (lambda: queue.put("a"), lambda: queue.get(-1), lambda: queue.get(0.2)):
-        with pytest.raises(redis.ConnectionError, match="(?i)certificate.verify.failed"):
+
+    def is_told(call: Callable[[], Any]) -> bool:
+        # On a slow machine the time for connecting may be over before the certificate is seen.
+        with pytest.raises((redis.ConnectionError, redis.TimeoutError)) as error:
             call()
+        return "certificate verify failed" in str(error.value).lower()
+
+    for call in (lambda: queue.put("a"), lambda: queue.get(-1), lambda: queue.get(0.2)):
+        assert any(is_told(call) for _ in range(10))
 
 
 # -- ACLs ------------------------------------------------------------------------------------------
