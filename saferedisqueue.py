@@ -1542,7 +1542,8 @@ class _Steps(Generic[T]):
             if not confirm:
                 return await self._eval(PUT, slot, args), 0, 0
             # Replies within the server's own timeout, and some time for the network.
-            io: dict[str, Any] = {"then": confirm, "timeout": self._durable_timeout + 5}
+            within = self._durable_timeout
+            io: dict[str, Any] = {"then": confirm, "timeout": within + 5, "wait": within}
             count, confirmed = await self._eval(PUT, slot, args, **io)
             return count, confirmed[0] if isinstance(confirmed, list) else confirmed, confirm[1]
 

@@ -67,6 +67,16 @@ def test_a_put_that_no_replica_confirms_in_time_raises_and_the_item_is_there(
     assert queue.qsize() == 3
 
 
+def test_a_confirmation_may_take_longer_than_the_socket_timeout(
+    face: Face, replicated: Replicated
+) -> None:
+    queue = face.queue(
+        url=replicated.primary.url, durable=2, durable_timeout=1.3, socket_timeout=1, retry=None
+    )
+    with pytest.raises(NotDurable, match=r"2 replicas within 1.3 s \(1 of 2\)"):
+        queue.put("a")
+
+
 def test_as_many_replicas_as_asked_for_must_have_it(face: Face, replicated: Replicated) -> None:
     queue = face.queue(url=replicated.primary.url, durable=2, durable_timeout=0.1)
     with pytest.raises(NotDurable, match=r"2 replicas within 0.1 s \(1 of 2\)"):
