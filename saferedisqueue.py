@@ -1643,7 +1643,7 @@ class _Steps(Generic[T]):
     ) -> tuple[list[Any], float]:
         """Up to ``count`` items, when there is one; ``acks``, uid and token in turn, go first.
 
-        And the time, by the monotonic clock, before which no lease of them began.
+        And the time, by the monotonic clock, before which no lease of them ends.
         """
         _check_seconds("lease", lease, least=0.001, none=True)
         deadline = _deadline(timeout)
@@ -1656,8 +1656,7 @@ class _Steps(Generic[T]):
             while True:
                 woken = _NOT_WOKEN if moved is None else (1, moved, seen)
                 args = (_often(interval, _milliseconds(lease), count, self._most), *woken, *acks)
-                since = time.monotonic()
-                seen, verdict, until, *found = await self._claim(slot, args, deadline)
+                since, (seen, verdict, until, *found) = await self._claim(slot, args, deadline)
                 acks, moved = (), None
                 token, ends = slot.token, until / 1000 if until else None
                 for i in range(0, len(found), 3):
@@ -1683,16 +1682,22 @@ class _Steps(Generic[T]):
                 await self._finish(self._undo(slot, moved, seen))
             raise
         self._slots.append(slot)
-        return items, since
+        return items, since + (until - seen) / 1000
 
-    async def _claim(self, slot: _Slot, args: tuple[Any, ...], deadline: float | None) -> list[Any]:
-        """CLAIM, sent again under its number until it is answered or the deadline is over."""
+    async def _claim(
+        self, slot: _Slot, args: tuple[Any, ...], deadline: float | None
+    ) -> tuple[float, list[Any]]:
+        """CLAIM, sent again under its number until it is answered or the deadline is over.
+
+        When, by the monotonic clock, it was sent that was answered, and the answer.
+        """
         args = (slot.token, *args)
         failures = 0
         while True:
+            since = time.monotonic()
             try:
                 io = self._limits(deadline)
-                return cast("list[Any]", await self._eval(CLAIM, slot, args, **io))
+                return since, await self._eval(CLAIM, slot, args, **io)
             except AuthenticationError:
                 raise
             except RedisError as error:
@@ -2246,7 +2251,7 @@ class _ConsumeSteps(Generic[D]):
             done = self._take_done()
             try:
                 acks = [part for item in done for part in (_encode_uid(item.uid), _token(item.uid))]
-                fetched, since = await self._queue._fetch(
+                fetched, until = await self._queue._fetch(
                     self._prefetch, self._timeout, self._lease, acks, self._delivery
                 )
             except BaseException:
@@ -2255,7 +2260,7 @@ class _ConsumeSteps(Generic[D]):
             if not fetched:
                 return None
             for item in fetched:
-                item._held_by(self._queue, self._lease, since + self._lease)
+                item._held_by(self._queue, self._lease, until)
             self._ahead.extend(fetched)
             if self._renew and self._helper is None:
                 self._helper = self._start_helper(self._lease / 3)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from helpers import Face, Failing, check_places, eventually, lapse, snapshot
+from helpers import FAILING, Face, Failing, check_places, eventually, lapse, snapshot
 from saferedisqueue import (
     LeaseLost,
     PayloadTooLarge,
@@ -585,6 +585,29 @@ def test_what_lapsed_while_it_waited_here_is_not_handed_out(many: Any, payload: 
         assert next(items).payload == payload("c")
         assert lapsed.lost is True
     assert queue.get(60, lease=60).payload == payload("c"), "handed back"
+
+
+@pytest.mark.parametrize("lost_reply", [False, True])
+def test_a_lease_is_counted_from_when_the_server_gave_it(
+    face: Face, server: Server, client: redis.Redis, lost_reply: bool
+) -> None:
+    """Not from before an outage in which the claim did not arrive: it would be over at once."""
+    queue = face.queue(kind=FAILING[type(face)], url=server.url, name="test")
+    queue.put("a")
+    lost = []
+
+    def error() -> redis.ConnectionError:
+        lost.append(time.monotonic())
+        time.sleep(0.05)
+        return redis.ConnectionError("the test cut the connection")
+
+    queue.fail_at(0, lost_reply=lost_reply, error=error)
+    with queue.consume(lease=60) as items:
+        lasts = next(items)._until - lost[0]
+    if lost_reply:
+        assert lasts < 60.01
+    else:
+        assert lasts > 60.04
 
 
 def test_without_renewal_an_ack_does_not_wait_for_the_next_fetch(many: Any) -> None:
