@@ -2302,10 +2302,8 @@ class _ConsumeSteps(Generic[D]):
         """Of the helper: ack what waits for that, and renew the leases of the rest."""
         try:
             # First of all what is held: what is done while this waits for acks is renewed too.
-            held = [*self._ahead]
-            if self._current is not None:
-                held.append(self._current)
-            held = [item for item in held if not item._settled and not item.lost]
+            mine = (*self._ahead, self._current)  # the one in hand may be done any moment
+            held = [each for each in mine if each is not None and not (each._settled or each.lost)]
             if self._done:
                 await self._flush()
             if not held:
