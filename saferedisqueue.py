@@ -1077,8 +1077,8 @@ def _packed(parts: Iterable[Any]) -> _Packed:
             packed.append(part.data)
             length += part.length
             continue
-        if type(part) is not bytes:
-            part = str(part).encode()
+        if not isinstance(part, bytes):
+            part = b"%d" % part if isinstance(part, int) else str(part).encode()
         packed += (b"$%d\r\n" % len(part), part, b"\r\n")
         length += 1
     return _Packed(length, b"".join(packed))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
+from enum import Enum
 from fractions import Fraction
 from typing import Any
 
@@ -58,8 +59,17 @@ def seed_each_state(client: redis.Redis) -> None:
 
 # -- payloads --------------------------------------------------------------------------------------
 
+
+class Tagged(bytes):
+    """Bytes that stay of their kind when they are made bytes."""
+
+    def __bytes__(self) -> bytes:
+        return self
+
+
 KINDS: dict[str, Callable[[bytes], Any]] = {
     "bytes": bytes,
+    "a subclass of bytes": Tagged,
     "bytearray": bytearray,
     "memoryview": memoryview,
     "a view of every other byte": lambda payload: memoryview(payload)[::2],
@@ -69,6 +79,7 @@ KINDS: dict[str, Callable[[bytes], Any]] = {
 @fuzz(60)
 @given(payload=st.binary(max_size=300), kind=st.sampled_from(list(KINDS)))
 @example(payload=bytes(range(256)), kind="bytes")
+@example(payload=b"a", kind="a subclass of bytes")
 def test_every_payload_of_bytes_comes_back_byte_for_byte(
     queue: Any, payload: bytes, kind: str
 ) -> None:
@@ -387,6 +398,10 @@ class Undecided(tzinfo):
         return None
 
 
+class Level(int, Enum):
+    ONE = 1
+
+
 ODD = st.one_of(
     st.sampled_from(
         [
@@ -471,6 +486,7 @@ SETTINGS: dict[str, Valid] = {
 @example(value=-math.inf)
 @example(value=False)
 @example(value=10**30)
+@example(value=Level.ONE)
 def test_a_number_is_taken_or_refused_by_name_and_then_nothing_changes(
     queue: Any, client: redis.Redis, case: str, value: Any
 ) -> None:
