@@ -759,15 +759,21 @@ def test_a_get_waits_longer_than_the_socket_timeout(
 ) -> None:
     """redis-py 8 has one of 5 seconds by default."""
     queue = make(socket_timeout=socket_timeout, wait_slice=0.5)
+
+    def calls() -> int:
+        return client.info("commandstats").get("cmdstat_blmove", {}).get("calls", 0)
+
+    def connections() -> int:
+        return client.info("stats")["total_connections_received"]
+
     client.config_resetstat()
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(queue.get, 60)
-        eventually(lambda: client.info("commandstats").get("cmdstat_blmove", {}).get("calls") == 3)
+        eventually(lambda: calls() >= 3 or connections() > 3)
         uid = make().put("a")
         assert waiting.result().uid == uid
-    blmoves = client.info("commandstats")["cmdstat_blmove"]
-    assert blmoves["calls"] <= 4, "slices were cut short and sent again"
-    assert client.info("stats")["total_connections_received"] <= 3
+    assert calls() <= 4, "slices were cut short and sent again"
+    assert connections() <= 3
 
 
 def test_get_comes_back_when_its_timeout_is_over_and_not_before(make: Make) -> None:
@@ -837,11 +843,12 @@ def test_get_keeps_its_timeout_when_a_listener_says_nothing(timeout: float) -> N
 def test_get_keeps_its_timeout_when_the_server_stops_answering(
     own_server: Server, when: str
 ) -> None:
-    queue = SafeRedisQueue(url=own_server.url, name="test")
+    queue = SafeRedisQueue(url=own_server.url, name="test", socket_timeout=4)
 
     def attempt() -> float:
         with own_server.client() as client:
-            assert queue.get(-1) == (None, None)
+            # On a connection with the caller's time-out, which a get may use too.
+            assert queue.empty()
             waiting: Future[float] | None = None
             if when != "before":
                 waiting = pool.submit(timed_out, queue, 1)

@@ -44,6 +44,7 @@ def test_an_item_tells_what_it_is(queue: Any, payload: Any) -> None:
     uid, load = item
     assert isinstance(item, Item)
     assert (item.uid, item.payload, item.attempts) == (uid, load, 1) == (put, payload("a"), 1)
+    assert item.deadline is None
     assert "attempts=1" in repr(item)
 
 

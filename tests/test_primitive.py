@@ -8,6 +8,7 @@ import queue as standard
 import threading
 import time
 from datetime import datetime, timedelta, timezone
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -156,6 +157,24 @@ def test_batches_may_be_as_large_as_the_caller_likes(queue: Any, client: redis.R
     assert queue.ack_many([]) == queue.fail_many([]) == 0
     assert queue.stats().ready == 1100
     check_places(client)
+
+
+def test_many_are_settled_in_one_call_if_they_are_leased(
+    server: Server, client: redis.Redis
+) -> None:
+    """Others are looked for in lists: each in a call of its own, not to hold up the server."""
+    with Failing(url=server.url, name="test") as queue:
+        queue.put_many("abcdefgh")
+        leased = [item.uid for item in queue.get_many(4, timeout=-1)]
+        others = [queue.get(-1).uid for _ in range(4)]
+        for use in (queue.fail_many, queue.ack_many):
+            before = queue.commands
+            assert use(leased[:2]) == 2
+            assert queue.commands == before + 1
+            before = queue.commands
+            assert use(others[:2]) == 2
+            assert queue.commands == before + 2
+            leased, others = leased[2:], others[2:]
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, None, True])
@@ -331,6 +350,19 @@ def test_there_is_at_most_one_bell_and_it_goes(
         assert snapshot(client)["queue"] == [""]
     queue.get(-1)
     assert "queue" not in snapshot(client)
+
+
+class Level(int, Enum):
+    HIGH = 5
+    TWO = 2
+
+
+def test_a_number_may_be_a_member_of_an_enum(queue: Any, payload: Any) -> None:
+    queue.put("a")
+    queue.put("b", priority=Level.HIGH)
+    queue.put("c", priority=5)
+    items = queue.get_many(Level.TWO, timeout=-1)
+    assert [item.payload for item in items] == [payload("b"), payload("c")]
 
 
 @pytest.mark.parametrize("priority", [1001, -1001, 1.5, "1", True, None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -443,6 +444,13 @@ def test_foreign_strings_in_the_lists_end_no_loop(
     assert snapshot(client).keys() <= {"backuplock"}
 
 
+def test_a_foreign_item_of_the_empty_uid_is_not_handed_out(queue: Any, client: redis.Redis) -> None:
+    """It could be neither acked nor failed, and its uid is the bell."""
+    seed(client, items={"": "E"}, queue=[""])
+    uid = queue.put("a")
+    assert drain(queue, client) == [uid]
+
+
 def test_a_foreign_string_wakes_a_waiting_get_and_it_waits_on(
     make: Make, client: redis.Redis
 ) -> None:
@@ -607,6 +615,20 @@ def test_an_error_whose_text_cannot_be_encoded_ends_no_loop(make: Make) -> None:
     except UnicodeEncodeError:
         payload = "an error"  # not let through: pytest-xdist could not report it
     assert payload == b"good"
+
+
+def test_a_get_that_meets_only_what_it_cannot_load_keeps_its_timeout(make: Make) -> None:
+    class Slow:
+        dumps = staticmethod(str)
+
+        def loads(self, payload: bytes) -> Any:
+            time.sleep(0.4)
+            raise ValueError("no")
+
+    queue = make(serializer=Slow())
+    queue.put_many(range(10))
+    assert queue.get(-1) == (None, None)
+    assert queue.stats().dead < 10
 
 
 def test_an_undecodable_payload_is_put_aside_and_logged(

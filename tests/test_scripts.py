@@ -36,6 +36,7 @@ from saferedisqueue import (
 NOW = 1_700_000_000_000  # ms, the time given to the scripts
 PLAIN = ("", "", "0", "")  # of PUT: no delay, no time, no priority, no maxsize
 OUT = {"a": "1 1699999999000 tok "}  # meta of an item that is out with "tok"
+NOT_WOKEN, WOKEN = (0, "", 0), (1, "b", NOW)  # of CLAIM: no wait before it, or one that moved b
 
 
 @pytest.fixture
@@ -53,6 +54,12 @@ def claim(
     woken = (int(moved is not None), moved or "", seen)
     now, verdict, _, *found = call(queue, CLAIM, token, interval, "", 1, most, *woken, **kw)
     return [now, *(found or [verdict] * (verdict != -1))]
+
+
+def claim_many(queue: Any, count: int, lease: int | str = "", **kw: Any) -> list[str]:
+    """Claim so many; the uids."""
+    reply = call(queue, CLAIM, "new", "", lease, count, "", *NOT_WOKEN, **kw)
+    return [uid.decode() for uid in reply[3::3]]
 
 
 # -- put -------------------------------------------------------------------------------------------
@@ -135,6 +142,19 @@ def test_claim_drops_a_second_copy_that_comes_back_before_its_holders_time_is_ov
     assert call(queue, ACK, "a", "tok") == 1
 
 
+def test_what_lapsed_can_be_acked_by_its_holder_until_somebody_else_has_it(
+    queue: Any, client: redis.Redis
+) -> None:
+    for holder in ("tok", "new"):
+        client.flushall()
+        seed(client, items=dict.fromkeys("ab", ""), queue=["b"], leases={"a": NOW}, meta=OUT)
+        assert claim_many(queue, 1) == ["b"]
+        assert snapshot(client)["queue"] == ["a"]
+        if holder == "new":
+            assert claim_many(queue, 1) == ["a"]
+        assert call(queue, ACK, "a", "tok") == (holder == "tok")
+
+
 def test_claim_skips_uids_without_an_item(queue: Any, client: redis.Redis) -> None:
     seed(client, items={"a": "A"}, queue=["a", "", "\n", "ghost"], meta={"ghost": "1 2 t "})
     assert claim(queue, interval="")[1] == b"a"
@@ -157,6 +177,7 @@ def test_a_ghost_of_its_uid_does_not_make_a_delayed_item_early(
     [
         ({"leases": {"a": NOW + 5000}}, 5000),
         ({"delayed": {"a": NOW + 5000}}, 5000),
+        ({"delayed": {"a": NOW + 0.5}}, 1),
         ({"leases": {"a": NOW + 7000}, "delayed": {"b": NOW + 3000}}, 3000),
         ({"leases": {"a": NOW + 3000}, "delayed": {"b": NOW + 7000}}, 3000),
     ],
@@ -168,11 +189,60 @@ def test_claim_tells_how_long_to_wait_for_what_is_due_next(
     assert claim(queue, interval="") == [NOW, wait]
 
 
-def test_claim_skips_a_thousand_uids_a_call_at_most(queue: Any, client: redis.Redis) -> None:
+@pytest.mark.parametrize("count", [1, 100])
+def test_claim_skips_a_thousand_uids_a_call_at_most(
+    queue: Any, client: redis.Redis, count: int
+) -> None:
     seed(client, items={"a": "A"}, queue=["a", *(f"ghost {n}" for n in range(1500))])
-    assert claim(queue, interval="") == [NOW, 0]
+    assert claim_many(queue, count) == []
     assert len(snapshot(client)["queue"]) == 501
-    assert claim(queue, interval="")[1] == b"a"
+    assert claim_many(queue, count) == ["a"]
+
+
+# -- claim: batches --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6])
+def test_a_batch_is_taken_from_the_right_in_order(
+    queue: Any, client: redis.Redis, count: int
+) -> None:
+    seed(client, items=dict.fromkeys("abcde", ""), queue=[*"edcba"])
+    assert claim_many(queue, count) == [*"abcde"][:count]
+    keys = snapshot(client)
+    assert (keys.get("queue", []), keys["ackbuf"]) == ([*"edcba"][:-count], [*"edcba"][-count:])
+    assert keys["meta"] == dict.fromkeys("abcde"[:count], f"1 {NOW} new ")
+
+
+def test_a_batch_has_as_many_as_asked_for_each_once(queue: Any, client: redis.Redis) -> None:
+    """Also where it meets a second copy of a new item, and uids without an item."""
+    seed(client, items=dict.fromkeys("abcde", ""), queue=["e", "d", "c", "b", "ghost", "a", "a"])
+    assert claim_many(queue, 3, lease=5000) == ["a", "b", "c"]
+    keys = snapshot(client)
+    assert (keys["queue"], keys["leases"]) == (["e", "d"], dict.fromkeys("abc", NOW + 5000))
+
+
+def test_a_batch_ends_when_it_is_large(queue: Any, client: redis.Redis) -> None:
+    seed(client, items=dict.fromkeys("abcdef", "x" * 600_000), queue=["f", "e", "d", "c", "b", "a"])
+    assert claim_many(queue, 4) == ["a", "b"]
+    assert snapshot(client)["queue"] == ["f", "e", "d", "c"]
+    client.rpush("srq:test:queue", "", "", "", "")
+    assert claim_many(queue, 4) == ["c", "d"], "also in a later round"
+
+
+def test_a_claim_searches_the_lists_four_times_at_most(queue: Any, client: redis.Redis) -> None:
+    """They may be long, and a second copy is looked for in all of them."""
+    uids = [f"{n}" for n in range(20)]
+    seed(client, items=dict.fromkeys(uids, ""), queue=uids, ackbuf=uids)
+    seed(client, meta=dict.fromkeys(uids, OUT["a"]))
+    for count, left in ((1, 16), (9, 12)):
+        assert claim_many(queue, count) == []
+        assert snapshot(client)["queue"] == uids[:left]
+
+
+def test_what_was_failed_is_taken_without_a_search(queue: Any, client: redis.Redis) -> None:
+    uids = [f"{n}" for n in range(20)]
+    seed(client, items=dict.fromkeys(uids, ""), queue=uids, meta=dict.fromkeys(uids, "1 0 - "))
+    assert claim_many(queue, 20) == uids[::-1]
 
 
 # -- claim: autoclean ------------------------------------------------------------------------------
@@ -304,6 +374,22 @@ def test_ack_removes_an_item_wherever_it_stands(
     assert place != "dead" or keys["reasons"] == {"b": "r"}
 
 
+def test_ack_of_many_is_fenced_for_each_and_leaves_nothing_of_them(
+    queue: Any, client: redis.Redis
+) -> None:
+    """a and b are leased, c is somebody else's by now, d is delayed, e is nobody's."""
+    seed(client, items=dict.fromkeys("abcd", ""), leases=dict.fromkeys("abc", NOW))
+    seed(client, meta={"a": OUT["a"], "b": f"1 {NOW} tok2 ", "c": f"2 {NOW} other "})
+    seed(client, delayed={"d": NOW + 1})
+    tokens = {"a": "tok", "c": "tok", "d": "", "e": "tok", "b": "tok2"}
+    assert call(queue, ACK, *(part for pair in tokens.items() for part in pair)) == 3
+    assert snapshot(client) == {
+        "items": {"c": ""},
+        "leases": {"c": NOW},
+        "meta": {"c": f"2 {NOW} other "},
+    }
+
+
 # Of what is fenced: the arguments before uid and token, and those after.
 FENCED: dict[str, tuple[Script, tuple[Any, ...], tuple[Any, ...]]] = {
     "ack": (ACK, (), ()),
@@ -331,10 +417,11 @@ def test_a_token_that_is_not_the_latest_changes_nothing(
     assert snapshot(client) == before
 
 
-def test_a_token_is_no_pattern(queue: Any, client: redis.Redis) -> None:
+@pytest.mark.parametrize("script", FENCED)
+def test_a_token_is_no_pattern(queue: Any, client: redis.Redis, script: str) -> None:
     seed(client, items={"a": "A"}, ackbuf=["a"], meta={"a": f"1 {NOW} a-b_c:17 "})
-    assert call(queue, ACK, "a", "a-b_c:17") == 1
-    assert snapshot(client) == {}
+    assert fenced(queue, script, "a-b_c:17") == 1
+    assert "ackbuf" not in snapshot(client)
 
 
 @pytest.mark.parametrize("script", [move for move in FENCED if move != "ack"])
@@ -439,11 +526,10 @@ def test_purge_leaves_the_lock_only(queue: Any, client: redis.Redis) -> None:
 
 # -- numbered calls --------------------------------------------------------------------------------
 
-NOT_WOKEN, WOKEN = (0, "", 0), (1, "b", NOW)
-
 # Arguments, and the uids of what is gone after it.
 ARGS: dict[str, tuple[Script, tuple[Any, ...], str]] = {
     "put": (PUT, (*PLAIN, "new", "N", "other", "O"), ""),
+    "put of new uids": (PUT, ("", "", "", "", "new", "N", "other", "O"), ""),
     "put later": (PUT, (5000, "", "0", "", "new", "N", "other", "O"), ""),
     "put with a priority": (PUT, ("", "", "7", "", "new", "N", "other", "O"), ""),
     "put with a priority later": (PUT, (5000, "", "7", "", "new", "N", "other", "O"), ""),
@@ -543,6 +629,16 @@ def test_an_earlier_call_that_arrives_late_is_refused(
     assert snapshot(client) == before
 
 
+def test_a_claim_sent_again_later_tells_the_same_deadline(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, queue=["a"])
+    slot = queue._take_slot()
+    claiming = (CLAIM, "new", "", 5000, 1, "", *NOT_WOKEN)
+    first = call(queue, *claiming, slot=slot)
+    queue._at = NOW + 2000
+    assert call(queue, *claiming, slot=slot) == [NOW + 2000, *first[1:]]
+    assert first[2] == snapshot(client)["leases"]["a"] == NOW + 5000
+
+
 def test_a_claim_sent_again_after_its_item_was_settled_does_not_hand_it_out(
     queue: Any, client: redis.Redis
 ) -> None:
@@ -576,6 +672,17 @@ def test_an_undo_of_a_claim_that_never_came_undoes_nothing_else(
     slot.number += 2
     assert call(queue, UNDO, "new", *NOT_WOKEN, slot=slot) == 1
     assert snapshot(client) == {"items": {"a": "A"}, "queue": ["a"]}
+
+
+def test_an_undo_of_a_wait_alone_does_not_mind_what_the_call_before_was(
+    queue: Any, client: redis.Redis
+) -> None:
+    slot = queue._take_slot()
+    call(queue, PUT, *PLAIN, "a", "A", slot=slot)
+    slot.number += 1
+    seed(client, items={"b": "B"}, ackbuf=["b"])
+    assert call(queue, UNDO, "", *WOKEN, slot=slot) == 1
+    assert snapshot(client)["queue"] == ["a", "b"]
 
 
 def test_answers_are_kept_for_a_while_only(queue: Any, client: redis.Redis) -> None:
