@@ -617,7 +617,7 @@ if woken == '1' then
 end
 
 -- What most queues do not use, or not now, costs them these three commands.
-local rare = redis.call('EXISTS', delayed, priority, dead, paused) > 0
+local rare = redis.call('EXISTS', delayed, priority, paused) > 0
 local lapsed = redis.call('ZCOUNT', leases, '-inf', now) > 0
 local ttl = interval ~= '' and redis.call('PTTL', backuplock) or 0
 if rare or lapsed or ttl < 0 then
