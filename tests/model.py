@@ -362,7 +362,7 @@ def claim(
     if woken and (k.rule("paused claim puts back") or not k.paused):
         give_moved_back(k, moved, seen)
 
-    rare = bool(k.leases or k.delayed or k.priority or k.dead or k.paused)
+    rare = bool(k.delayed or k.priority or k.paused)
 
     def bring_back(uid: str, before: int) -> bool:
         about = k.meta.get(uid)
@@ -372,9 +372,9 @@ def claim(
             k.set(k.meta, (uid, about._replace(time=0)))
         return about is not None and about.score is not None
 
-    for zset in (k.leases, k.delayed) if rare else ():
+    for zset in (k.leases, k.delayed):
         for uid in [uid for uid in in_order(zset) if zset[uid] <= k.now][: k.limits.due]:
-            bring_back(uid, k.now)
+            rare |= bring_back(uid, k.now)
             k.drop(zset, uid)
 
     if interval is not None and k.lock == FOREVER:
@@ -461,7 +461,7 @@ def claim(
     verdict = 0
     if exhausted and not out:
         coming = [max(zset[uid] - k.now, 1) for zset in (k.leases, k.delayed) for uid in zset]
-        verdict = int(min(coming)) if rare and coming else -1
+        verdict = int(min(coming)) if coming else -1
         if not k.items and k.rule("left keys are dropped"):
             unlink(k)
     k.answer(slot, number, tuple(out))
