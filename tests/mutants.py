@@ -1007,6 +1007,34 @@ STEPS = [
         "uid.decode()",
         "tests/test_recovery.py::test_a_uid_of_another_kind_can_be_acked_and_failed",
     ),
+    Mutant(
+        "a lease is counted from when it was asked for first",
+        "_Steps._claim",
+        "        while True:\n            since = time.monotonic()\n",
+        "        since = time.monotonic()\n        while True:\n",
+        "tests/test_primitive.py::test_a_lease_is_counted_from_when_the_server_gave_it",
+    ),
+    Mutant(
+        "a lease is counted from when it was asked for last",
+        "_Steps._fetch",
+        "since + (until - seen) / 1000",
+        "since + (lease or 0)",
+        "tests/test_primitive.py::test_a_lease_is_counted_from_when_the_server_gave_it",
+    ),
+    Mutant(
+        "bytes of a subclass are sent as they are shown",
+        "_packed",
+        "if not isinstance(part, bytes):",
+        "if type(part) is not bytes:",
+        "tests/test_bad_input.py::test_every_payload_of_bytes_comes_back_byte_for_byte",
+    ),
+    Mutant(
+        "a confirmation must come within the socket timeout",
+        "_Steps._put_durably",
+        ', "wait": within',
+        "",
+        "tests/test_durability.py::test_a_confirmation_may_take_longer_than_the_socket_timeout",
+    ),
 ]
 
 CONSUMERS = [
@@ -1065,6 +1093,20 @@ CONSUMERS = [
         "uncounted=False",
         "uncounted=True",
         "tests/test_primitive.py::test_leaving_consume_gives_back_what_is_out",
+    ),
+    Mutant(
+        "the helper looks twice at the item in hand",
+        "_ConsumeSteps._keep",
+        "(*self._ahead, self._current)",
+        "(*self._ahead, self._current and self._current)",
+        "tests/test_primitive.py::test_a_turn_of_the_helper_may_meet_the_end_of_what_is_in_hand",
+    ),
+    Mutant(
+        "an outage replaces what ends a block",
+        "_ConsumeSteps._leave",
+        "if error is None:",
+        "if True:",
+        "tests/test_connections.py::test_what_ends_a_block_is_not_replaced_by_an_outage",
     ),
 ]
 
