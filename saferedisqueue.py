@@ -53,7 +53,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 import hashlib
 import logging
 import math
@@ -71,7 +70,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import update_wrapper, wraps
+from functools import lru_cache, update_wrapper, wraps
 from types import FunctionType
 from typing import (
     TYPE_CHECKING,
@@ -1084,7 +1083,14 @@ def _packed(parts: Iterable[Any]) -> _Packed:
     return _Packed(length, b"".join(packed))
 
 
-@functools.lru_cache(typed=True)
+def _on_the_wire(command: Iterable[Any]) -> list[bytes]:
+    """A command as it is sent: in one piece, or where it is large in two, to copy it once less."""
+    length, data = _packed(command)
+    head = b"*%d\r\n" % length
+    return [head, data] if len(data) > _CHUNK_BYTES else [head + data]
+
+
+@lru_cache(typed=True)
 def _often(*parts: Any) -> _Packed:
     """Those that are the same in many calls."""
     return _packed(parts)
@@ -2542,7 +2548,7 @@ class SafeRedisQueue(_Steps[T]):
         replies = []
         try:
             for each in (command, then) if then else (command,):
-                connection.send_packed_command([b"*%d\r\n%b" % _packed(each)])
+                connection.send_packed_command(_on_the_wire(each))
                 if timeout is not None and not self._is_bounded(connection, timeout, wait):
                     left = max(end - time.monotonic(), 0.01)
                     if not connection.can_read(left):
@@ -2872,7 +2878,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
                 opened = connection.connect()
                 await (_within(min(bounds), opened) if bounds else opened)
             for each in (command, then) if then else (command,):
-                await connection.send_packed_command([b"*%d\r\n%b" % _packed(each)])
+                await connection.send_packed_command(_on_the_wire(each))
                 if timeout is None or self._is_bounded(connection, timeout, wait):
                     replies.append(await connection.read_response(disable_decoding=True))
                     continue
