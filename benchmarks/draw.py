@@ -197,7 +197,7 @@ OWN, OTHER = "#c0392b", "#7f8c8d"
 
 
 def plot(results: Results, path: Path) -> None:
-    """Bars with their spread, on logarithmic scales; this queue's are of another colour."""
+    """Bars with their spread; this queue's are of another colour."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -218,7 +218,8 @@ def plot(results: Results, path: Path) -> None:
         ]
         colours = [OWN if own else OTHER for _, own, _ in bars]
         axis.barh(names, middles, xerr=errors, color=colours, ecolor="#555555")
-        axis.set_xscale("log")
+        if max(middles) > 20 * min(middles):
+            axis.set_xscale("log")
         axis.invert_yaxis()
         axis.set_title(title, loc="left", fontsize=10)
         axis.tick_params(labelsize=8)

@@ -55,6 +55,7 @@ NOT_RUN = {
     "user worker on >secret ~srq:*": "compared with what is tested, below",
     "+del +hlen +ltrim +pexpire": "the same",
     "+wait +config|get +info": "the same",
+    '$ python -m pip install -e ".[bench]"': "the tests of the benchmarks do this, without others",
 }
 
 # What is of redis-py in the examples has a twin in asyncio.
