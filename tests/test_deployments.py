@@ -460,7 +460,7 @@ PLAIN = (
 )
 REST = (
     *("del", "hlen", "ltrim", "pexpire"),
-    *("zadd", "zrange", "zrangebyscore", "zrevrangebyscore", "zcard", "zmscore"),
+    *("zadd", "zrange", "zrangebyscore", "zrevrangebyscore", "zcard"),
 )
 DURABLE = ("wait", "config|get", "info")
 
