@@ -2102,8 +2102,11 @@ def _is_read_only(error: ResponseError) -> bool:
 
 
 def _serves_nobody(error: Exception) -> bool:
-    """Whether the server refuses all for now: a slow script, no disk or replica to write to."""
-    return re.search("(^|[ -])(BUSY|MISCONF|NOREPLICAS) ", str(error)) is not None
+    """Whether the server refuses all for now: a slow script, no disk or replica to write to.
+
+    Or a replica whose master is down, for which redis-py 5 has no class of its own.
+    """
+    return re.search("(^|[ -])(BUSY|MASTERDOWN|MISCONF|NOREPLICAS) ", str(error)) is not None
 
 
 def _attempts(about: bytes) -> int:

@@ -58,6 +58,7 @@ class Asyncio(Face):
     def __exit__(self, *exc: object) -> None:
         try:
             super().__exit__(*exc)
+            self.loop.run_until_complete(asyncio.sleep(0))  # what is closing is closed then
         finally:
             self.loop.close()
 
