@@ -82,6 +82,15 @@ def _in_order(mode: Mode, deliveries: list[Delivery]) -> list[Delivery]:
     return sorted(deliveries, key=claimed)
 
 
+def _was_struck(mode: Mode, who: str, since: float, until: float) -> bool:
+    """Whether a process of 3.0.0 ended, or was hit, in this time."""
+    if mode.kinds[who][0] != "release3":
+        return False
+    hits = mode.hits.get(who, [])
+    ended = mode.ends.get(who, float("inf"))
+    return since <= ended <= until or any(a <= until and b >= since for a, b in hits)
+
+
 def _is_mixed(deliveries: list[Delivery]) -> bool:
     return any(each.kind == "release3" for each in deliveries)
 
@@ -151,9 +160,12 @@ def _explain(
         if closed <= other.at and mode.last[one.who] is one:
             return "given back by a consumer that ended", True
     if one.deadline == 0:
-        if other.hi < one.lo + mode.interval - TICK:
-            return "within the interval", False
-        return "interval over", True
+        if other.hi >= one.lo + mode.interval - TICK:
+            return "interval over", True
+        # It renames ackbuf first and sets the lock then: ended or hit in between it leaves no lock.
+        if any(_was_struck(mode, who, one.lo, other.hi) for who in mode.kinds):
+            return "cleaned by a 3.0.0 that was struck before it set the lock", True
+        return "within the interval", False
     if other.hi < one.deadline - TICK:
         return f"{one.deadline - other.hi:.3f} s before its lease ended", False
     during = (one.begun, other.at, one.who)

@@ -114,6 +114,7 @@ class Mode:
     hits: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     stalls: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     closed: dict[str, float] = field(default_factory=dict)
+    ends: dict[str, float] = field(default_factory=dict)
     last: dict[str, Delivery] = field(default_factory=dict)
     stranded: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -134,6 +135,7 @@ class Mode:
         self.kinds[who] = (kind, float(lease), renews == "1")
 
     def _end(self, at: float, who: str, code: str) -> None:
+        self.ends[who] = at
         if code != "0":
             self.amiss.append(f"{who} was ended by an error of its own")
 

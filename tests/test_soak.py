@@ -174,6 +174,8 @@ def test_a_second_delivery_that_nothing_explains_is_found(lines: str, twice: str
         ("2 a got p:0 uid 1 3 1.9 1\n 3 b got p:0 uid 2 4 2.9 1", "lease over"),
         ("2 a got p:0 uid 1 3 1.9 1\n 2 a fail p:0 0\n 2.5 b got p:0 uid 2 3.5 2.4 1", "failed"),
         ("2 n got p:0 uid 1 0 1.9 1\n 2.5 b got p:0 uid 2 3.5 2.4 1", "interval over"),
+        ("2 n got p:0 uid 1 0 1.9 1\n 2.1 o end 0\n 2.3 b got p:0 uid 2 3.3 2.2 1",
+         "cleaned by a 3.0.0 that was struck before it set the lock"),
         ("2 r got p:0 uid 1 3 1.9 1\n 2.1 r closing\n 2.5 b got p:0 uid 2 3.5 2.4 1",
          "given back by a consumer that ended"),
         ("2 r got p:0 uid 1 3 1.9 1\n 2.1 nemesis fault kill-consumer r\n"
