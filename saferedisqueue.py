@@ -455,9 +455,11 @@ local function forget(i, stop)
   local there = redis.call('HDEL', items, unpack(mine))
   redis.call('HDEL', meta, unpack(mine))
   if there > 0 and redis.call('ZREM', leases, unpack(mine)) < #mine then
-    -- In a list it may stay: get drops a uid without an item. But to look for one is quick.
+    -- In a list it may stay: get drops a uid without an item. But to look for one is quick. What
+    -- was found there is all, unless its time says that it is not out: that was a second copy.
     if mine[2] or redis.call('LREM', ackbuf, -1, mine[1]) == 0
-        and redis.call('LREM', backup, -1, mine[1]) == 0 then
+        and redis.call('LREM', backup, -1, mine[1]) == 0
+        or abouts[1] and string.find(abouts[1], '^%d+ 0 ') then
       for _, set in ipairs({delayed, priority, dead}) do redis.call('ZREM', set, unpack(mine)) end
       redis.call('HDEL', reasons, unpack(mine))
     end
@@ -1012,7 +1014,9 @@ for _, list in ipairs({ackbuf, backup}) do
     out = out + redis.call('LLEN', list)
   else
     for _, uid in ipairs(redis.call('LRANGE', list, 0, -1)) do
-      if not seen[uid] then out = out + redis.call('HEXISTS', items, uid) end
+      if not seen[uid] and not redis.call('ZSCORE', leases, uid) then
+        out = out + redis.call('HEXISTS', items, uid)
+      end
       seen[uid] = true
     end
   end

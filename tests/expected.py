@@ -185,9 +185,13 @@ class Expected:
     def give_caught_back(self, uid: str, seen: int) -> None:
         item = self.items.get(uid)
         claimed_since = item is not None and item.holder is not None and item.got >= seen
-        if uid in self.lately and not claimed_since:
-            _remove_last(self.lately, uid)
-            self.line.insert(0, uid)
+        if claimed_since:
+            return
+        for out in (self.lately, self.before):  # autoclean may have come in between
+            if uid in out:
+                _remove_last(out, uid)
+                self.line.insert(0, uid)
+                return
 
     # -- ack, fail and other ends of a delivery --------------------------------------------------
     #

@@ -266,12 +266,13 @@ def forget(k: Keys, *deliveries: str) -> int:
     ]
     if not mine:
         return 0
-    there = k.drop(k.items, *mine)
+    there, about = k.drop(k.items, *mine), k.meta.get(mine[0])
     k.drop(k.meta, *mine)
     # In a list it may stay: get drops a uid without an item. But to look for one is quick.
     if not there or k.drop(k.leases, *mine) == len(mine):
         return there
-    if mine[1:] or not (k.lrem(k.ackbuf, mine[0]) or k.lrem(k.backup, mine[0])):
+    found = not mine[1:] and (k.lrem(k.ackbuf, mine[0]) or k.lrem(k.backup, mine[0]))
+    if not found or (about is not None and about.time == 0):
         for mapping in (k.delayed, k.priority, k.dead, k.reasons):
             k.drop(mapping, *mine)
     return there

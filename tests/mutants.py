@@ -417,6 +417,20 @@ SCRIPTS = [
         "tests/test_scripts.py::test_claim_drops_a_second_copy",
     ),
     Mutant(
+        "ack takes a second copy for the item",
+        "ACK",
+        "or abouts[1] and string.find(abouts[1], '^%d+ 0 ')",
+        "or false",
+        "tests/test_scripts.py::test_ack_finds_an_item_behind_a_second_copy",
+    ),
+    Mutant(
+        "a second copy is counted",
+        "STATS",
+        "not seen[uid] and not redis.call('ZSCORE', leases, uid)",
+        "not seen[uid]",
+        "tests/test_scripts.py::test_a_second_copy_is_not_counted",
+    ),
+    Mutant(
         "a uid without an item is handed out",
         "CLAIM",
         "uid ~= '' and redis.call('HGET', items, uid)\n",

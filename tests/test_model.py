@@ -207,7 +207,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.loops: list[Loop] = []
         self.copied: set[str] = set()
         self.bells = 1  # that there may be
-        self.unrung = False  # a wait took the bell
+        self.unrung = False  # a wait took the bell, or the last item before it would be rung
         self.payloads = 0
         self.found_empty = False
         self._set_time(NOW)
@@ -394,9 +394,10 @@ class QueueMachine(RuleBasedStateMachine):
         waiting = next(waiting for _, waiting in self.waiting if waiting.parked.catches)
         caught = self.client.lmove("srq:test:queue", "srq:test:ackbuf", "RIGHT", "LEFT")
         waiting.parked.caught = caught
+        # Who was woken rings for the others when it claims.
+        self.unrung = self.unrung or caught is not None
         if caught == b"":
             self.bells += 1
-            self.unrung = True
         else:
             assert self.model.catch() == (None if caught is None else text(caught))
 

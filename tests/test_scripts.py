@@ -142,6 +142,23 @@ def test_claim_drops_a_second_copy_that_comes_back_before_its_holders_time_is_ov
     assert call(queue, ACK, "a", "tok") == 1
 
 
+@pytest.mark.parametrize("place", ["delayed", "dead", "priority"])
+@pytest.mark.parametrize("copy", ["ackbuf", "backup"])
+def test_ack_finds_an_item_behind_a_second_copy(
+    queue: Any, client: redis.Redis, place: str, copy: str
+) -> None:
+    seed(client, items={"a": "A"}, meta={"a": "2 0 - "}, **{copy: ["a"], place: {"a": NOW + 1}})
+    assert call(queue, ACK, "a", "") == 1
+    assert snapshot(client) == {}
+
+
+@pytest.mark.parametrize("copy", ["ackbuf", "backup"])
+def test_a_second_copy_is_not_counted(queue: Any, client: redis.Redis, copy: str) -> None:
+    seed(client, items={"a": "A"}, meta=OUT, leases={"a": NOW + 1}, **{copy: ["a"]})
+    stats = queue.stats()
+    assert (stats.total, stats.ready, stats.in_flight) == (1, 0, 1)
+
+
 def test_what_lapsed_can_be_acked_by_its_holder_until_somebody_else_has_it(
     queue: Any, client: redis.Redis
 ) -> None:
