@@ -1799,12 +1799,13 @@ class _Steps(Generic[T]):
             raise TypeError(f"a list of uids is needed, not one: {uids!r}")
         replies, chunk, weight = [], list(args), 0
         for uid, *delay in zip(uids, delays) if delays else ((uid,) for uid in uids):
-            chunk += (_encode_uid(uid), _token(uid), *delay)
             # One without a lease is looked for in a list, which takes the server as long as many.
-            weight += 1 if getattr(uid, "leased", False) else _CHUNK_ITEMS
-            if weight >= _CHUNK_ITEMS:
+            own_weight = 1 if getattr(uid, "leased", False) else _CHUNK_ITEMS
+            if weight + own_weight > _CHUNK_ITEMS:
                 replies.append(await self._call(script, *chunk))
                 chunk, weight = list(args), 0
+            chunk += (_encode_uid(uid), _token(uid), *delay)
+            weight += own_weight
         if weight:
             replies.append(await self._call(script, *chunk))
         return replies

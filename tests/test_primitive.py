@@ -177,6 +177,15 @@ def test_many_are_settled_in_one_call_if_they_are_leased(
             leased, others = leased[2:], others[2:]
 
 
+def test_an_item_without_a_lease_is_taken_out_also_behind_leased_ones(
+    many: Any, client: redis.Redis
+) -> None:
+    many.put_many("ab")
+    uids = [item.uid for item in many.get_many(1, timeout=-1)] + [many.get(-1).uid]
+    assert many.ack_many(uids) == 2
+    assert not snapshot(client).keys() & {"leases", "ackbuf", "items", "meta"}
+
+
 @pytest.mark.parametrize("count", [0, -1, 1.5, None, True])
 def test_an_impossible_count_is_refused(queue: Any, count: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="count"):
