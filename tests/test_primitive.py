@@ -165,6 +165,7 @@ def test_many_are_settled_in_one_call_if_they_are_leased(
     """Others are looked for in lists: each in a call of its own, not to hold up the server."""
     with Failing(url=server.url, name="test") as queue:
         queue.put_many("abcdefgh")
+        assert queue.fail_many(["none"]) == queue.ack_many(["none"]) == 0  # loads the scripts
         leased = [item.uid for item in queue.get_many(4, timeout=-1)]
         others = [queue.get(-1).uid for _ in range(4)]
         for use in (queue.fail_many, queue.ack_many):
@@ -180,9 +181,10 @@ def test_many_are_settled_in_one_call_if_they_are_leased(
 def test_an_item_without_a_lease_is_taken_out_also_behind_leased_ones(
     many: Any, client: redis.Redis
 ) -> None:
-    many.put_many("ab")
-    uids = [item.uid for item in many.get_many(1, timeout=-1)] + [many.get(-1).uid]
-    assert many.ack_many(uids) == 2
+    queue = many()
+    queue.put_many(["a", "b"])
+    uids = [item.uid for item in queue.get_many(1, timeout=-1)] + [queue.get(-1).uid]
+    assert queue.ack_many(uids) == 2
     assert not snapshot(client).keys() & {"leases", "ackbuf", "items", "meta"}
 
 
