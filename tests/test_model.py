@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import logging
 import random
 import sys
@@ -186,6 +187,11 @@ class Fleet:
     def begin(self) -> list[tuple[Any, ...]]:
         """Begin with nothing; what will list the commands sent from now on."""
         self.client.flushall()
+        # A program that is run again must do the same again, and uids are what sorts equals.
+        numbers = itertools.count()
+        saferedisqueue._new_uids = lambda count: [
+            f"018bcfe5-6800-7000-8000-{next(numbers):012x}" for _ in range(count)
+        ]
         sent: list[tuple[Any, ...]] = []
         for queue in self.queues:
             queue.sent, queue.trick = sent, ""
@@ -830,6 +836,7 @@ def test_whatever_is_called_all_is_as_a_user_may_expect(
     name: str, server: servers.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saferedisqueue, "_GRACE", GRACE)
+    monkeypatch.setattr(saferedisqueue, "_new_uids", None)  # put back afterwards
     monkeypatch.setattr(saferedisqueue.log, "disabled", True)
     with servers.Server(server.binary) as own, own.client() as client, DISTURBED[name]() as face:
         fleet, end = Fleet(own, client, face), time.monotonic() + 15
