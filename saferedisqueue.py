@@ -349,16 +349,19 @@ def _checked_name(name: object) -> str:
 # ---- Scripts -----------------------------------------------------------------------------------
 
 # In every script.
-_COMMON = """
+_CLOCK = """
 -- Now, in ms, as text: what a command is given as a number is formatted anew each time.
 local function clock()
   if at ~= '' then return at end
   local t = redis.call('TIME')
   return t[1] .. string.sub('00000' .. t[2], -6, -4)
 end
+"""
 
+_COMMON = """
 -- What this very call was answered before, if it was sent before; an older call is refused.
-local latest, said = string.match(redis.call('GET', last) or '0 ', '^(%d+) (.*)$')
+local known = redis.call('GET', last)
+local latest, said = string.match(known or '0 ', '^(%d+) (.*)$')
 local later = (latest or 0) - number
 if later > 0 then
   return redis.error_reply('SUPERSEDED the caller has made a later call')
@@ -366,8 +369,42 @@ end
 local before = later == -1 and said or ''
 said = later == 0 and said
 
+-- A slot is in use for half an hour, so an answer is kept as long at least.
 local function answer(text)
-  redis.call('SET', last, number .. ' ' .. text, 'PX', '3600000')
+  if known then
+    redis.call('SET', last, number .. ' ' .. text, 'KEEPTTL')
+  else
+    redis.call('SET', last, number .. ' ' .. text, 'PX', '3600000')
+  end
+end
+"""
+
+# What is done most is first tried without the general way's many cases. Nothing may be written
+# before `noted`; where that fails, the general way decides.
+_NOTED = """
+-- Note the answer before the call is done: one command instead of GET and SET. False, and nothing
+-- has changed, unless the slot has been used, this call is its newest, and there is memory for it.
+local function noted(text)
+  local known = redis.pcall('SET', last, number .. ' ' .. text, 'KEEPTTL', 'XX', 'GET')
+  if not known or type(known) == 'table' then return false end
+  if tonumber(string.match(known, '^%d+') or 0) >= tonumber(number) then
+    redis.call('SET', last, known, 'KEEPTTL')
+    return false
+  end
+  return true
+end
+-- The reply of a command that failed, after which this call may be made again.
+local function not_noted(failed)
+  redis.call('SET', last, number - 1 .. ' ', 'KEEPTTL')
+  return failed
+end
+"""
+
+_IS_OUT = """
+-- Whether the delivery `token` of an item with this meta is neither over nor brought back.
+local function is_out(about, token)
+  return about and string.find(about, ' ' .. token .. ' ', 1, true)
+    and not string.find(about, '^%d+ 0 ')
 end
 """
 
@@ -468,6 +505,21 @@ local function forget(i, stop)
 end
 """
 
+_FORGET_ONE = """
+-- Forget an item that its holder has done, wherever it stands; 0 if it was gone, or an error.
+local function forget_one(uid)
+  local there = redis.pcall('HDEL', items, uid)
+  if type(there) == 'table' then return there end
+  redis.call('HDEL', meta, uid)
+  if there == 1 and redis.call('ZREM', leases, uid) == 0
+      and redis.call('LREM', ackbuf, -1, uid) == 0 and redis.call('LREM', backup, -1, uid) == 0 then
+    for _, set in ipairs({delayed, priority, dead}) do redis.call('ZREM', set, uid) end
+    redis.call('HDEL', reasons, uid)
+  end
+  return there
+end
+"""
+
 _RETURN = """
 -- Give an item in flight back, to the front of the queue.
 local function give_back(uid, token, uncounted)
@@ -503,30 +555,62 @@ class Script:
     ``keys`` and ``args`` name KEYS and ARGV for the body. The last key is always ``last``, the
     caller's; the first two arguments are always ``number``, that of the call, and ``at``, the time
     in ms or '' for the server's own; what follows the named arguments begins at ARGV[rest].
+    ``quick`` is a shorter way for the most frequent case, which ends as ``body`` would.
 
     A script that errors half-way is not rolled back. So each adds a place before it removes the
     other: stopped after any of its commands it leaves a uid twice, or one without an item, and get
     drops both; never an item without a place.
     """
 
-    def __init__(self, keys: str, args: str, body: str) -> None:
+    def __init__(self, keys: str, args: str, body: str, quick: str = "") -> None:
         self.keys = keys.split()
         names = ["number", "at", *args.split()]
         arguments = ", ".join(f"ARGV[{i}]" for i in range(1, len(names) + 1))
         self.text = (
             f"local {', '.join([*self.keys, 'last'])} = unpack(KEYS)\n"
-            f"local {', '.join(names)}, rest = {arguments}, {len(names) + 1}\n{_COMMON}{body}"
+            f"local {', '.join(names)}, rest = {arguments}, {len(names) + 1}\n"
+            f"{_CLOCK}{quick}{_COMMON}{body}"
         )
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
+
+PUT_NEW = Script(
+    "items queue",
+    "",
+    """
+-- Queue the items of ARGV[rest], uid and payload in turn, whose uids are new: nobody need look for
+-- them. Returns how many.
+if said then
+  answer(said)  -- written again: WAIT speaks of the writes of this connection only
+  return tonumber(said)
+end
+local uids = {}
+for i = rest, #ARGV, 2 do uids[#uids + 1] = ARGV[i] end
+redis.call('LPUSH', queue, unpack(uids))
+redis.call('HSET', items, unpack(ARGV, rest))
+answer(#uids)
+return #uids
+""",
+    f"""{_NOTED}
+local uids = {{}}
+for i = rest, #ARGV, 2 do uids[#uids + 1] = ARGV[i] end
+if noted(#uids) then
+  local done = redis.pcall('LPUSH', queue, unpack(uids))
+  if type(done) == 'table' then return not_noted(done) end
+  done = redis.pcall('HSET', items, unpack(ARGV, rest))
+  if type(done) ~= 'table' then return #uids end
+  redis.call('LTRIM', queue, #uids, -1)
+  return not_noted(done)
+end
+""",
+)
 
 PUT = Script(
     "items queue meta delayed priority",
     "delay due level maxsize",
     f"""
 -- Queue the items of ARGV[rest], uid and payload in turn, that are not there yet.
--- delay, due: ms from now, or ms since the epoch, or ''. level: the priority, or '' for none and
--- uids that are new, so that nobody need look for them. maxsize: or ''.
+-- delay, due: ms from now, or ms since the epoch, or ''. level: the priority. maxsize: or ''.
 -- Returns how many were put, or -1 if they would be more than maxsize.
 if said then
   answer(said)  -- written again: WAIT speaks of the writes of this connection only
@@ -535,16 +619,13 @@ end
 local uids, fields, count = {{}}, {{}}, 0
 for i = rest, #ARGV, 2 do
   local uid = ARGV[i]
-  if level == '' or redis.call('HEXISTS', items, uid) == 0 then
+  if redis.call('HEXISTS', items, uid) == 0 then
     count = count + 1
     uids[count], fields[2 * count - 1], fields[2 * count] = uid, uid, ARGV[i + 1]
   end
 end
 if maxsize ~= '' and count > 0 and redis.call('HLEN', items) + count > tonumber(maxsize) then
   count = -1
-elseif level == '' then
-  redis.call('LPUSH', queue, unpack(uids))
-  redis.call('HSET', items, unpack(fields))
 elseif count > 0 and level == '0' and delay == '' and due == '' then
   redis.call('LPUSH', queue, unpack(uids))
   redis.call('HDEL', meta, unpack(uids))  -- what a 3.0.0 left of an item of that uid
@@ -757,6 +838,34 @@ end
 answer(out[1] and cmsgpack.pack(out) or '')
 return reply
 """,
+    f"""{_NOTED}{_IS_OUT}
+-- One item that was never delivered, nothing rarely used in use, nothing due, and at most one ack.
+local uid = count == '1' and woken ~= '1' and not ARGV[rest + 2]
+  and redis.call('LINDEX', queue, '-1')
+local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
+local done, now = ARGV[rest], clock()
+if payload and not redis.call('HGET', meta, uid)
+    and (not done or is_out(redis.call('HGET', meta, done), ARGV[rest + 1]))
+    and redis.call('EXISTS', delayed, priority, paused) == 0
+    and redis.call('ZCOUNT', leases, '-inf', now) == 0
+    and (interval == '' or redis.call('PTTL', backuplock) >= 0)
+    and noted(cmsgpack.pack({{uid}})) then
+  if done then
+    {_FORGET_ONE}
+    local there = forget_one(done)
+    if type(there) == 'table' then return not_noted(there) end
+  end
+  local ends = lease ~= '' and string.format('%.0f', now + lease)
+  if ends then
+    redis.call('ZADD', leases, ends, uid)
+  else
+    redis.call('LPUSH', ackbuf, uid)
+  end
+  redis.call('HSET', meta, uid, '1 ' .. now .. ' ' .. token .. ' ')
+  redis.call('RPOP', queue)
+  return {{tonumber(now), 0, tonumber(ends or 0), uid, payload, 1}}
+end
+""",
 )
 
 ACK = Script(
@@ -773,6 +882,18 @@ if settled == 0 then
 end
 answer(settled)
 return settled
+""",
+    f"""{_NOTED}{_IS_OUT}
+-- One item that its holder got.
+local uid = not ARGV[rest + 2] and ARGV[rest]
+if uid and ARGV[rest + 1] ~= '' and is_out(redis.call('HGET', meta, uid), ARGV[rest + 1])
+    and noted('1') then
+  {_FORGET_ONE}
+  local there = forget_one(uid)
+  if type(there) == 'table' then return not_noted(there) end
+  if there == 0 then redis.call('SET', last, number .. ' 0', 'KEEPTTL') end
+  return there
+end
 """,
 )
 
@@ -1052,6 +1173,7 @@ _GRACE: Final = 0.9  # seconds after its timeout in which a get must have given 
 _POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to the server
 _CHUNK_ITEMS: Final = 250  # so that no script holds the server for 10 ms
 _CHUNK_BYTES: Final = 1_000_000
+_SLOT_SECONDS: Final = 1800  # that a slot is used; the scripts keep its answers for an hour
 _NOT_WOKEN: Final = (0, b"", 0)
 _MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
@@ -1101,14 +1223,22 @@ def _often(*parts: Any) -> _Packed:
 
 
 class _Slot:
-    """Who calls: one at a time uses it, and counts its calls, so that each has a number."""
+    """Who calls: one at a time uses it, and counts its calls, so that each has a number.
 
-    __slots__ = ("key", "name", "number")
+    Its key expires an hour after its first call, so it is ``old`` half an hour before.
+    """
+
+    __slots__ = ("_since", "key", "name", "number")
 
     def __init__(self, prefix: bytes) -> None:
         self.name = secrets.token_urlsafe(9)
         self.key = prefix + b"last:" + self.name.encode()
         self.number = 0
+        self._since = time.monotonic()
+
+    @property
+    def old(self) -> bool:
+        return time.monotonic() - self._since > _SLOT_SECONDS
 
     @property
     def token(self) -> str:
@@ -1317,9 +1447,11 @@ class _Steps(Generic[T]):
 
     def _take_slot(self) -> _Slot:
         self._check_owner()
-        try:
-            slot = self._slots.pop()
-        except IndexError:
+        return self._next_call(self._slots.pop() if self._slots else _Slot(self._prefix))
+
+    def _next_call(self, slot: _Slot) -> _Slot:
+        """This slot, or another, for a call of which nothing is known yet."""
+        if slot.old:
             slot = _Slot(self._prefix)
         slot.number += 1
         return slot
@@ -1522,23 +1654,23 @@ class _Steps(Generic[T]):
         priority: int,
         is_new: bool,
     ) -> int:
-        level: int | str = _checked_priority(priority)
-        if is_new and level == 0 and delay is None and at is None:
-            level = ""
-        due = _due(delay, at)
-        most = "" if self._maxsize is None else self._maxsize
-        args = (_often(_milliseconds(delay), due, level, most), *pairs)
-        if self._durable is None:
-            count = await self._call(PUT, *args)
+        level, due, most = _checked_priority(priority), _due(delay, at), self._maxsize
+        if is_new and level == 0 and delay is at is most is None:
+            script, args = PUT_NEW, pairs
         else:
-            count = await self._put_durably(args)
+            most = "" if most is None else most
+            script, args = PUT, (_often(_milliseconds(delay), due, level, most), *pairs)
+        if self._durable is None:
+            count = await self._call(script, *args)
+        else:
+            count = await self._put_durably(script, args)
         if count < 0:
             raise QueueFull(
                 f"queue {self.name} would hold more than its maxsize of {self._maxsize} items"
             )
         return int(count)
 
-    async def _put_durably(self, args: tuple[Any, ...]) -> Any:
+    async def _put_durably(self, script: Script, args: tuple[Any, ...]) -> Any:
         wait = int(self._durable_timeout * 1000)
         slot = self._take_slot()
 
@@ -1550,11 +1682,11 @@ class _Steps(Generic[T]):
             elif confirm is None:
                 confirm = self._confirm = ("WAIT", self._durable, wait)
             if not confirm:
-                return await self._eval(PUT, slot, args), 0, 0
+                return await self._eval(script, slot, args), 0, 0
             # Replies within the server's own timeout, and some time for the network.
             within = self._durable_timeout
             io: dict[str, Any] = {"then": confirm, "timeout": within + 5, "wait": within}
-            count, confirmed = await self._eval(PUT, slot, args, **io)
+            count, confirmed = await self._eval(script, slot, args, **io)
             return count, confirmed[0] if isinstance(confirmed, list) else confirmed, confirm[1]
 
         count, reached, needed = await self._safely(send)
@@ -1685,7 +1817,7 @@ class _Steps(Generic[T]):
                     if left is not None and left <= 0:
                         break
                     moved = await self._wait(verdict, left, deadline, seen)
-                slot.number += 1
+                slot = self._next_call(slot)
         except BaseException as error:
             if not isinstance(error, (Exception, GeneratorExit)):
                 slot.number += 1

@@ -303,8 +303,17 @@ def give_moved_back(k: Keys, uid: str, seen: int) -> None:
 # -- the scripts -----------------------------------------------------------------------------------
 
 
+def put_new(k: Keys, slot: str, number: int, *fields: str) -> Any:
+    said, _ = k.said(slot, number, "put is numbered")
+    if said is not None:
+        return k.answer(slot, number, said)
+    k.push("LPUSH", k.queue, *fields[::2])
+    k.set(k.items, *zip(fields[::2], fields[1::2]))
+    return k.answer(slot, number, len(fields) // 2)
+
+
 def put(
-    k: Keys, slot: str, number: int, delay: int | None, due: float | None, level: int | None,
+    k: Keys, slot: str, number: int, delay: int | None, due: float | None, level: int,
     maxsize: int | None, *fields: str,
 ) -> Any:  # fmt: skip
     said, _ = k.said(slot, number, "put is numbered")
@@ -318,9 +327,9 @@ def put(
         return k.answer(slot, number, 0)
     if not k.rule("place before payload"):
         k.set(k.items, *pairs)
-    if level is None or (level == 0 and delay is None and due is None):
+    if level == 0 and delay is None and due is None:
         k.push("LPUSH", k.queue, *uids)
-        if level is not None and k.rule("put drops old meta"):  # None: all the uids are new
+        if k.rule("put drops old meta"):
             k.drop(k.meta, *uids)
         k.set(k.items, *pairs)
     else:
@@ -700,7 +709,8 @@ def old_get(k: Keys, step: str, interval: int) -> tuple[str, str | None]:
 CALLS: dict[str, Any] = {
     each.__name__: each
     for each in (
-        put, claim, ack, touch, fail, hand_back, undo, bury, forward, revive, purge_dead, purge,
+        put_new, put, claim, ack, touch, fail, hand_back, undo, bury, forward, revive, purge_dead,
+        purge,
     )
 }  # fmt: skip
 COMMANDS: dict[str, Any] = {

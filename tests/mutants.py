@@ -138,7 +138,7 @@ IN_ALL_SCRIPTS = [
         "_FORGET",
         "local there =",
         "redis.call('LREM', ackbuf, -1, mine[1])\n  local there =",
-        "tests/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-ack]",
+        "tests/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-ack many]",
     ),
     Mutant(
         "acks of many go by the token of the first",
@@ -268,11 +268,139 @@ SCRIPTS = [
     ),
     Mutant(
         "put of new uids stores the payload before the place",
-        "PUT",
-        "  redis.call('LPUSH', queue, unpack(uids))\n  redis.call('HSET', items, unpack(fields))\n",
-        "  redis.call('HSET', items, unpack(fields))\n  redis.call('LPUSH', queue, unpack(uids))\n",
+        "PUT_NEW",
+        "redis.call('LPUSH', queue, unpack(uids))\nredis.call('HSET', items, unpack(ARGV, rest))\n",
+        "redis.call('HSET', items, unpack(ARGV, rest))\nredis.call('LPUSH', queue, unpack(uids))\n",
         "tests/test_scripts.py"
         "::test_stopped_at_any_command_a_script_loses_nothing[None-put of new uids]",
+    ),
+    Mutant(
+        "a quick put that fails counts as done",
+        "PUT_NEW",
+        "return not_noted(done) end\n  done",
+        "return done end\n  done",
+        "tests/test_scripts.py"
+        "::test_stopped_at_any_command_a_call_can_be_made_again[None-quick put]",
+    ),
+    Mutant(
+        "a quick put that fails leaves uids without items",
+        "PUT_NEW",
+        "redis.call('LTRIM', queue, #uids, -1)",
+        "",
+        "tests/test_scripts.py::test_nothing_moves_while_items_or_queue_are_no_hash_or_list",
+    ),
+    Mutant(
+        "a quick call sent again is done again",
+        "_NOTED",
+        ">= tonumber(number)",
+        "> tonumber(number)",
+        "tests/test_scripts.py::test_a_call_sent_again_gets_the_same_answer_and_changes_nothing",
+    ),
+    Mutant(
+        "a quick call that comes late is not refused",
+        "_NOTED",
+        ">= tonumber(number)",
+        "== tonumber(number)",
+        "tests/test_scripts.py::test_an_earlier_call_that_arrives_late_is_refused",
+    ),
+    Mutant(
+        "a quick call that comes late takes the answer of the latest away",
+        "_NOTED",
+        "redis.call('SET', last, known, 'KEEPTTL')\n",
+        "",
+        "tests/test_scripts.py::test_a_call_sent_again_gets_the_same_answer_and_changes_nothing",
+    ),
+    Mutant(
+        "a quick call leaves a key without expiry",
+        "_NOTED",
+        "'XX', ",
+        "",
+        "tests/test_scripts.py::test_answers_are_kept_for_a_while_only",
+    ),
+    Mutant(
+        "what came back is acked as if it were out",
+        "_IS_OUT",
+        "and not string.find(about, '^%d+ 0 ')",
+        "",
+        "tests/test_scripts.py::test_a_late_ack_finds_what_came_back",
+    ),
+    Mutant(
+        "a quick ack that fails counts as done",
+        "ACK",
+        "return not_noted(there)",
+        "return there",
+        "tests/test_scripts.py"
+        "::test_stopped_at_any_command_a_call_can_be_made_again[None-quick ack]",
+    ),
+    Mutant(
+        "a quick ack of what is gone says that it settled it",
+        "ACK",
+        "if there == 0 then redis.call('SET', last, number .. ' 0', 'KEEPTTL') end",
+        "",
+        "tests/test_scripts.py::test_an_ack_of_what_3_0_0_acked_is_answered_the_same_again",
+    ),
+    Mutant(
+        "a quick claim does not count deliveries",
+        "CLAIM",
+        "not redis.call('HGET', meta, uid)\n",
+        "true\n",
+        "tests/test_scripts.py::test_a_quick_claim_ends_as_any_other",
+    ),
+    Mutant(
+        "a quick claim does not see what is paused, delayed or urgent",
+        "CLAIM",
+        "    and redis.call('EXISTS', delayed, priority, paused) == 0\n",
+        "",
+        "tests/test_scripts.py::test_a_quick_claim_ends_as_any_other",
+    ),
+    Mutant(
+        "a quick claim does not see what lapsed",
+        "CLAIM",
+        "    and redis.call('ZCOUNT', leases, '-inf', now) == 0\n",
+        "",
+        "tests/test_scripts.py::test_a_quick_claim_ends_as_any_other",
+    ),
+    Mutant(
+        "a quick claim does not see that autoclean is due",
+        "CLAIM",
+        "    and (interval == '' or redis.call('PTTL', backuplock) >= 0)\n",
+        "",
+        "tests/test_scripts.py::test_a_quick_claim_ends_as_any_other",
+    ),
+    Mutant(
+        "a quick claim forgets what else was acked",
+        "CLAIM",
+        " and not ARGV[rest + 2]",
+        "",
+        "tests/test_scripts.py::test_a_quick_claim_ends_as_any_other",
+    ),
+    Mutant(
+        "a quick claim of many is one of one",
+        "CLAIM",
+        "count == '1' and woken",
+        "woken",
+        "tests/test_conformance.py::test_the_scripts_do_what_the_model_does",
+    ),
+    Mutant(
+        "a slot is used for ever",
+        "_Slot.old",
+        "> _SLOT_SECONDS",
+        "> 10 * _SLOT_SECONDS",
+        "tests/test_scripts.py::test_a_slot_is_used_for_half_an_hour",
+    ),
+    Mutant(
+        "a slot is used as long as a get waits",
+        "_Steps._fetch",
+        "slot = self._next_call(slot)",
+        "slot.number += 1",
+        "tests/test_scripts.py::test_a_get_that_waits_for_long_changes_its_slot",
+    ),
+    Mutant(
+        "a quick claim hands out an item of the empty uid",
+        "CLAIM",
+        "uid and uid ~= '' and",
+        "uid and",
+        "tests/test_scripts.py::test_a_quick_claim_ends_as_any_other",
     ),
     Mutant(
         "put keeps the meta that 3.0.0 left",
@@ -418,7 +546,7 @@ SCRIPTS = [
     ),
     Mutant(
         "ack takes a second copy for the item",
-        "ACK",
+        "_FORGET",
         "or abouts[1] and string.find(abouts[1], '^%d+ 0 ')",
         "or false",
         "tests/test_scripts.py::test_ack_finds_an_item_behind_a_second_copy",
@@ -433,8 +561,8 @@ SCRIPTS = [
     Mutant(
         "a uid without an item is handed out",
         "CLAIM",
-        "uid ~= '' and redis.call('HGET', items, uid)\n",
-        "uid ~= '' and (redis.call('HGET', items, uid) or '')\n",
+        "uid ~= '' and redis.call('HGET', items, uid)\n    local attempt",
+        "uid ~= '' and (redis.call('HGET', items, uid) or '')\n    local attempt",
         "tests/test_scripts.py::test_claim_skips_uids_without_an_item",
     ),
     Mutant(
@@ -588,8 +716,8 @@ SCRIPTS = [
     Mutant(
         "an item of the empty uid is handed out",
         "CLAIM",
-        "uid ~= '' and redis.call('HGET', items, uid)\n",
-        "redis.call('HGET', items, uid)\n",
+        "uid ~= '' and redis.call('HGET', items, uid)\n    local attempt",
+        "redis.call('HGET', items, uid)\n    local attempt",
         "tests/test_recovery.py::test_a_foreign_item_of_the_empty_uid_is_not_handed_out",
     ),
     Mutant(
@@ -835,15 +963,15 @@ STEPS = [
     Mutant(
         "a delayed item is put as one that is ready",
         "_Steps._put_pairs",
-        " and delay is None and at is None",
+        " and delay is at is most is None",
         "",
         "tests/test_primitive.py::test_a_delayed_item_is_not_early",
     ),
     Mutant(
         "a durable put is confirmed on another connection",
         "_Steps._put_durably",
-        "count, confirmed = await self._eval(PUT, slot, args, **io)",
-        "count = await self._eval(PUT, slot, args)\n"
+        "count, confirmed = await self._eval(script, slot, args, **io)",
+        "count = await self._eval(script, slot, args)\n"
         "            self._idle = {}\n"
         "            confirmed = await self._do(*confirm)",
         "tests/test_durability.py"

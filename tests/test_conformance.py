@@ -106,11 +106,14 @@ class Trace:
             delay, due = None, self.model.now + self.random.choice((-5, 30_000))
         level = self.random.choice((0, 0, 0, 1, -1, 1000, -1000))
         maxsize = self.random.choice((None, None, None, 3))
-        if self.random.random() < 0.2:
+        new = self.random.random() < 0.3
+        if new:
             uids = [f"n{len(self.steps)}.{i}" for i in range(len(uids))]
-            delay = due = level = None
         fields = [part for uid in uids for part in (uid, f"{uid} {len(self.steps)}")]
-        self.script("put", delay, due, level, maxsize, *fields)
+        if new:
+            self.script("put_new", *fields)
+        else:
+            self.script("put", delay, due, level, maxsize, *fields)
 
     def do_claim(self, acks: Args = ()) -> None:
         token = f"c:{len(self.steps) + 1}"

@@ -25,6 +25,7 @@ from saferedisqueue import (
     PURGE,
     PURGE_DEAD,
     PUT,
+    PUT_NEW,
     REVIVE,
     STATS,
     TOUCH,
@@ -546,7 +547,7 @@ def test_purge_leaves_the_lock_only(queue: Any, client: redis.Redis) -> None:
 # Arguments, and the uids of what is gone after it.
 ARGS: dict[str, tuple[Script, tuple[Any, ...], str]] = {
     "put": (PUT, (*PLAIN, "new", "N", "other", "O"), ""),
-    "put of new uids": (PUT, ("", "", "", "", "new", "N", "other", "O"), ""),
+    "put of new uids": (PUT_NEW, ("new", "N", "other", "O"), ""),
     "put later": (PUT, (5000, "", "0", "", "new", "N", "other", "O"), ""),
     "put with a priority": (PUT, ("", "", "7", "", "new", "N", "other", "O"), ""),
     "put with a priority later": (PUT, (5000, "", "7", "", "new", "N", "other", "O"), ""),
@@ -559,6 +560,12 @@ ARGS: dict[str, tuple[Script, tuple[Any, ...], str]] = {
     "ack": (ACK, ("a", "tok"), "a"),
     "ack many": (ACK, ("a", "tok", "h", "tok", "b", "wrong"), "ah"),
     "ack from backup": (ACK, ("c", ""), "c"),
+    "quick put": (PUT_NEW, ("new", "N", "other", "O"), ""),
+    "quick claim": (CLAIM, ("fresh", 60_000, "", 1, "", *NOT_WOKEN), ""),
+    "quick claim with a lease": (CLAIM, ("fresh", 60_000, 5000, 1, "", *NOT_WOKEN), ""),
+    "quick ack and claim": (CLAIM, ("fresh", 60_000, 5000, 1, "", *NOT_WOKEN, "a", "tok"), "a"),
+    "quick ack": (ACK, ("a", "tok"), "a"),
+    "quick ack of a leased one": (ACK, ("h", "tok"), "h"),
     "ack of a dead one": (ACK, ("d", ""), "d"),
     "ack of a leased one": (ACK, ("h", "tok"), "h"),
     "ack of a delayed one": (ACK, ("i", ""), "i"),
@@ -590,6 +597,21 @@ def test_every_script_is_among_these_calls() -> None:
     assert {name for name in scripts if getattr(saferedisqueue, name) not in called} == set()
 
 
+def seed_for(client: redis.Redis, move: str) -> set[str]:
+    """What a call meets; the uids. What is quick needs a queue on which nothing is special."""
+    return (seed_little if move.startswith("quick") else seed_everything)(client)
+
+
+def seed_little(client: redis.Redis) -> set[str]:
+    """New items, and some in flight."""
+    uids = set("abefhm")
+    seed(client, items=dict.fromkeys(uids, "payload"), queue=["e", "f"], leases={"h": NOW + 1})
+    seed(client, ackbuf=["b", "a"], backup=["m"])
+    seed(client, meta=dict.fromkeys("abhm", "1 1699999999000 tok "))
+    client.set("srq:test:backuplock", 1, px=60_000)
+    return uids
+
+
 def seed_everything(client: redis.Redis) -> set[str]:
     """An item in every place, a second copy, and ghosts; the uids."""
     uids = set("abcdefghijklm")
@@ -613,6 +635,18 @@ def drain_later(queue: Any, client: redis.Redis) -> list[str]:
         queue._at = NOW
 
 
+def slot_for(queue: Any, client: redis.Redis, move: str) -> Any:
+    return used_slot(queue, client) if move.startswith("quick") else queue._take_slot()
+
+
+def used_slot(queue: Any, client: redis.Redis) -> Any:
+    """A slot that has been used: only of such a one calls are quick."""
+    slot = queue._take_slot()
+    client.set(slot.key, f"{slot.number} ", px=60_000)
+    slot.number += 1
+    return slot
+
+
 def each_call(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(name, ARGS)
 
@@ -621,9 +655,9 @@ def each_call(name: str) -> pytest.MarkDecorator:
 def test_a_call_sent_again_gets_the_same_answer_and_changes_nothing(
     queue: Any, client: redis.Redis, move: str
 ) -> None:
-    seed_everything(client)
+    seed_for(client, move)
     script, args, _gone = ARGS[move]
-    slot = queue._take_slot()
+    slot = slot_for(queue, client, move)
     answer = call(queue, script, *args, slot=slot)
     before = snapshot(client)
     assert call(queue, script, *args, slot=slot) == answer
@@ -639,7 +673,7 @@ def test_an_earlier_call_that_arrives_late_is_refused(
     late = copy.copy(slot)
     slot.number += 1
     call(queue, ACK, "nobody", "", slot=slot)
-    seed_everything(client)
+    seed_for(client, move)
     before = snapshot(client)
     with pytest.raises(redis.ResponseError, match="SUPERSEDED"):
         call(queue, script, *args, slot=late)
@@ -704,26 +738,115 @@ def test_an_undo_of_a_wait_alone_does_not_mind_what_the_call_before_was(
 
 def test_answers_are_kept_for_a_while_only(queue: Any, client: redis.Redis) -> None:
     slot = queue._take_slot()
-    call(queue, PUT, *PLAIN, "a", "A", slot=slot)
-    assert 0 < client.ttl(slot.key) <= 3600
+    for uid in "abcd":
+        if uid == "c":
+            client.delete(slot.key)
+        call(queue, PUT_NEW, uid, uid, slot=slot)
+        assert 0 < client.ttl(slot.key) <= 3600
+        slot.number += 1
+
+
+def test_a_slot_is_used_for_half_an_hour(queue: Any) -> None:
+    queue.put("a")
+    (slot,) = queue._slots
+    slot._since -= 1700
+    queue.put("b")
+    assert queue._slots == [slot]
+    slot._since -= 200
+    queue.put("c")
+    assert queue._slots[0].key != slot.key
+    assert queue._slots[0].number == 1
+
+
+def test_a_get_that_waits_for_long_changes_its_slot(
+    queue: Any, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saferedisqueue, "_SLOT_SECONDS", 0)
+    assert queue.get(timeout=0.1).uid is None
+    assert len(client.keys("srq:test:last:*")) > 1
+
+
+# -- the short way of the most frequent calls ------------------------------------------------------
+
+SPECIAL: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "delivered before": {"meta": {"f": "3 0 - "}},
+    "out already": {"meta": {"f": "3 5 tok "}, "leases": {"f": NOW + 1}},
+    "due": {"items": {"i": ""}, "delayed": {"i": NOW}},
+    "urgent": {"items": {"i": ""}, "priority": {"i": -(2**43)}},
+    "paused": {"paused": "1"},
+    "lapsed": {"leases": {"h": NOW}},
+    "autoclean": {"backuplock": None},
+    "an item of the empty uid": {"items": {"": "foreign"}, "queue": [""]},
+    "a ghost": {"queue": ["ghost"]},
+    "empty": {"queue": None},
+}
+
+
+@pytest.mark.parametrize(
+    "acks", [(), ("a", "tok"), ("a", "x"), ("h", "tok"), ("h", "tok", "a", "tok")]
+)
+@pytest.mark.parametrize("lease", ["", 5000])
+@pytest.mark.parametrize("special", SPECIAL)
+def test_a_quick_claim_ends_as_any_other(
+    queue: Any, client: redis.Redis, special: str, lease: Any, acks: tuple[str, ...]
+) -> None:
+    ends = []
+    for a_slot in (lambda: queue._take_slot(), lambda: used_slot(queue, client)):
+        client.flushall()
+        seed_little(client)
+        for key, value in SPECIAL[special].items():
+            if value is None:
+                client.delete(f"srq:test:{key}")
+            else:
+                seed(client, **{key: value})
+        args = ("fresh", 60_000, lease, 1, "", *NOT_WOKEN, *acks)
+        ends.append((call(queue, CLAIM, *args, slot=a_slot()), snapshot(client)))
+    assert ends[0] == ends[1]
+
+
+def test_a_late_ack_finds_what_came_back(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": "A"}, meta={"a": "1 0 tok 5"}, priority={"a": 5}, ackbuf=["a"])
+    assert call(queue, ACK, "a", "tok", slot=used_slot(queue, client)) == 1
+    assert snapshot(client) == {}
+
+
+def test_an_ack_of_what_3_0_0_acked_is_answered_the_same_again(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, meta=OUT)
+    slot = used_slot(queue, client)
+    assert [call(queue, ACK, "a", "tok", slot=slot) for _ in range(2)] == [0, 0]
 
 
 # -- a script that is stopped ----------------------------------------------------------------------
 
 
 def stopped(script: Script, k: int) -> Script:
-    """The script, raising an error instead of its inner command k."""
+    """The script, whose inner command k fails; what is_stopped asks of is set then."""
     cut = copy.copy(script)
     cut.text = (
         f"local left = {k}\n"
-        "local function command(...)\n"
-        "  if left == 0 then error('stopped by the test') end\n"
+        "local function fails()\n"
         "  left = left - 1\n"
+        "  return left == -1 and redis.call('SET', 'stopped', 1)\n"
+        "end\n"
+        "local function call(...)\n"
+        "  if fails() then error('stopped by the test') end\n"
         "  return redis.call(...)\n"
         "end\n"
-    ) + script.text.replace("redis.call(", "command(")
+        "local function pcall(...)\n"
+        "  if fails() then return {err = 'stopped by the test'} end\n"
+        "  return redis.pcall(...)\n"
+        "end\n"
+    ) + script.text.replace("redis.", "").replace("error_reply", "redis.error_reply")
     cut.sha = f"{k:040}"
     return cut
+
+
+def is_stopped(client: redis.Redis) -> bool:
+    """Whether the script did not come to its end before the command that fails."""
+    return client.delete("stopped") == 1
 
 
 def failure(queue: Any, script: Script, *args: Any, **kw: Any) -> str | None:
@@ -748,12 +871,12 @@ def test_stopped_at_any_command_a_script_loses_nothing(
     script, args, gone = ARGS[move]
     for k in range(1000):
         client.flushall()
-        uids = seed_everything(client)
-        slot = queue._take_slot()
+        uids = seed_for(client, move)
+        slot = slot_for(queue, client, move)
         error = failure(queue, stopped(script, k), *args, slot=slot)
-        if error is None:
+        if not is_stopped(client):
             break
-        assert "stopped by the test" in error
+        assert "stopped by the test" in (error or "stopped by the test")
         check_nothing_lost(client, uids | {"new", "other"})
         keys = snapshot(client)
         assert keys.get("items", {}).keys() >= uids - set(gone), f"lost at command {k}"
@@ -767,7 +890,8 @@ def test_a_forward_that_is_stopped_loses_nothing(queue: Any, client: redis.Redis
     for k in range(1000):
         client.flushall()
         seed(client, items={"a": "A"}, ackbuf=["a"], meta=OUT)
-        if failure(queue, stopped(FORWARD, k), "a", "tok", "new", "N") is None:
+        failure(queue, stopped(FORWARD, k), "a", "tok", "new", "N")
+        if not is_stopped(client):
             break
         keys = snapshot(client)
         assert "a" in keys.get("items", {}) or "new" in keys["to_items"], f"lost at command {k}"
@@ -782,12 +906,13 @@ def test_stopped_at_any_command_a_call_can_be_made_again(
     script, args, gone = ARGS[move]
     for k in range(1000):
         client.flushall()
-        uids = seed_everything(client)
-        slot = queue._take_slot()
-        if failure(queue, stopped(script, k), *args, slot=slot) is None:
+        uids = seed_for(client, move)
+        slot = slot_for(queue, client, move)
+        failure(queue, stopped(script, k), *args, slot=slot)
+        if not is_stopped(client):
             break
         call(queue, script, *args, slot=slot)
-        more = {"new", "other"} if script is PUT else set()
+        more = {"new", "other"} if script in (PUT, PUT_NEW) else set()
         keys = snapshot(client)
         assert keys.get("items", {}).keys() == uids - set(gone) | more
         check_nothing_lost(client, uids | more)
@@ -800,15 +925,15 @@ def test_a_command_that_is_not_permitted_loses_nothing(
 ) -> None:
     """Each of those that the script calls: wherever it is refused, the script stops."""
     script, args, gone = ARGS[move]
-    for command in sorted(set(re.findall(r"redis\.call\('(\w+)'", script.text))):
+    for command in sorted(set(re.findall(r"redis\.p?call\('(\w+)'", script.text))):
         client.flushall()
-        uids = seed_everything(client)
+        uids, slot = seed_for(client, move), slot_for(queue, client, move)
         user = ("ACL", "SETUSER", "limited", "on", "nopass", "~*", "+@all", f"-{command.lower()}")
         client.execute_command(*user)
         try:
             limited = make(username="limited", password="any")
             limited._at = NOW
-            error = failure(limited, script, *args)
+            error = failure(limited, script, *args, slot=slot)
         finally:
             client.execute_command("ACL", "DELUSER", "limited")
         check_nothing_lost(client, uids | {"new", "other"})
@@ -826,7 +951,7 @@ def test_a_command_that_is_not_permitted_loses_nothing(
 def test_a_key_of_the_wrong_type_loses_nothing(
     queue: Any, client: redis.Redis, move: str, broken: str
 ) -> None:
-    uids = seed_everything(client)
+    uids = seed_for(client, move)
     key = f"srq:test:{broken}"
     lost = set(client.lrange(key, 0, -1)) if broken in ("ackbuf", "backup") else set()
     lost |= set(client.zrange(key, 0, -1)) if broken == "leases" else set()
@@ -837,23 +962,25 @@ def test_a_key_of_the_wrong_type_loses_nothing(
     else:
         client.rpush(key, "a list")
     script, args, gone = ARGS[move]
-    assert "WRONGTYPE" in (failure(queue, script, *args) or "WRONGTYPE")
+    error = failure(queue, script, *args, slot=slot_for(queue, client, move))
+    assert "WRONGTYPE" in (error or "WRONGTYPE")
     keys = snapshot(client)
     assert keys.get("items", {}).keys() >= kept - set(gone)
     check_nothing_lost(client, kept | {"new", "other"})
 
 
 @pytest.mark.parametrize("broken", ["items", "queue"])
-@pytest.mark.parametrize("move", ["put", "fail", "hand back"])
+@pytest.mark.parametrize("move", ["put", "quick put", "fail", "hand back"])
 def test_nothing_moves_while_items_or_queue_are_no_hash_or_list(
     queue: Any, client: redis.Redis, move: str, broken: str
 ) -> None:
+    slot = slot_for(queue, client, move)
     seed(client, items={"a": "A"}, ackbuf=["a"], meta=OUT)
     client.delete(f"srq:test:{broken}")
     seed(client, **{broken: "a string"})
     before = snapshot(client)
     script, args, _gone = ARGS[move]
-    assert "WRONGTYPE" in (failure(queue, script, *args) or "")
+    assert "WRONGTYPE" in (failure(queue, script, *args, slot=slot) or "")
     after = snapshot(client)
     assert after.pop("meta").keys() == before.pop("meta").keys()
     assert after == before
@@ -891,12 +1018,13 @@ def test_a_full_server_refuses_a_put_and_stores_nothing(
 def test_on_a_full_server_only_what_adds_an_item_is_refused_and_that_changes_nothing(
     queue: Any, client: redis.Redis, fill: Callable[[], None], move: str
 ) -> None:
-    seed_everything(client)
+    seed_for(client, move)
     before = snapshot(client)
     script, args, _gone = ARGS[move]
+    slot = slot_for(queue, client, move)
     fill()
-    error = failure(queue, script, *args)
-    if script in (PUT, FORWARD):
+    error = failure(queue, script, *args, slot=slot)
+    if script in (PUT, PUT_NEW, FORWARD):
         assert "command not allowed" in str(error)
         assert snapshot(client) == before
     else:
