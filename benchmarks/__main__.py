@@ -11,23 +11,27 @@ from servers import available
 
 from . import __doc__ as about
 from . import crowd, draw, environments, measure
-from .measure import Bench
+from .environments import HungError
+from .measure import CORES, Bench
 from .results import Results
 from .subjects import SMALLEST, SUBJECTS
 
-# In the order of a run, with what each does.
+# In the order of a run, with what each does. Those of many processes, and of wake-ups, which are of
+# two, run on all processors, as they do in use.
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "moves": Bench.moves,
-    "wake-up": Bench.wake_up,
-    "worker": Bench.workers,
+    "server": Bench.served,
     "in-flight": Bench.settle,
     "memory": Bench.memory,
+    "queued": Bench.queued,
+    "wake-up": Bench.wake_up,
+    "worker": Bench.workers,
     "import": Bench.imports,
     "crowd": crowd.crowds,
     "order": crowd.first_served,
-    "queued": Bench.queued,
     "cluster": crowd.cluster,
 }
+ONE_CLIENT = ("moves", "server", "in-flight", "memory", "queued")
 SIZES = {"full": measure.Settings(), "quick": measure.QUICK, "tiny": measure.TINY}
 
 
@@ -48,12 +52,16 @@ def run(args: argparse.Namespace) -> None:
         raise SystemExit("no redis-server or valkey-server on this machine")
     label = args.server or ("redis-7.0" if "redis-7.0" in found else next(iter(found)))
     names = [name for name in SUBJECTS if name in names]
-    with Bench(found[label], names, settings, args.envs, args.pin, args.quiet) as bench:
+    with Bench(found[label], names, settings, args.envs, args.quiet) as bench:
         said = bench.about()
         for section, measure_it in SECTIONS.items():
             if section in sections:
-                measure_it(bench)
-                args.out.write_text(json.dumps(bench.result(said), indent=1))
+                bench.use_cores(args.cores if section in ONE_CLIENT else "any")
+                try:
+                    measure_it(bench)
+                except HungError as error:
+                    raise SystemExit(f"{section}: {error}") from None
+                args.out.write_text(json.dumps(bench.result(said)))
 
 
 def drawn(args: argparse.Namespace) -> None:
@@ -102,7 +110,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     added.add_argument("--rounds", type=int, help="turns of each")
     added.add_argument("--server", choices=list(available()), help="default: redis-7.0, if there")
     added.add_argument(
-        "--pin", action="store_true", help="the server on one core, clients on another"
+        "--cores",
+        choices=list(CORES),
+        default="one",
+        help="where one client and the server run (default: one): "
+        + "; ".join(f"{how}: {text}" for how, text in CORES.items()),
     )
     added.add_argument("--quiet", action="store_true", help="no progress bar")
 

@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -38,6 +38,7 @@ NEEDS = {
     "settle": "hold",
     "wait": "wait",
     "work": "work",
+    "step": "steps",
 }
 
 
@@ -60,6 +61,7 @@ class Child:
     def __init__(self, adapter: Adapter) -> None:
         self.adapter: Any = adapter
         self.numbers = 0
+        self.steps: Iterator[tuple[str, int]] | None = None
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.is_async = adapter.is_async
@@ -131,6 +133,14 @@ class Child:
         numbers = set(map(number_in, out)) - {None}
         return {"seconds": seconds, "lost": count - len(numbers)}
 
+    def step(self) -> tuple[str, int]:
+        """Do the next step; what it was, and how many calls: none when all are done."""
+        self.steps = self.steps or self.adapter.steps(payload(0))
+        done = next(self.steps, ("", 0))
+        if not done[1]:
+            self.steps = None
+        return done
+
     def send(self, count: int, fewer: bool = False) -> None:
         """Put items that say when, each once somebody waits; fewer: each time one fewer does."""
         for sent in range(count):
@@ -157,22 +167,23 @@ class Child:
             self.wait_for(self.adapter.settle(held))
         return late
 
-    def produce(self, seconds: float, first: int) -> int:
+    def produce(self, seconds: float, first: int) -> dict[str, Any]:
         """Put for so long; how many."""
-        end, number = time.monotonic() + seconds, first
+        end, number, cpu = time.monotonic() + seconds, first, time.process_time()
         while time.monotonic() < end:
             self.adapter.put(payload(number))
             number += 1
-        return number - first
+        return {"count": number - first, "cpu": time.process_time() - cpu}
 
-    def collect(self) -> list[int | None]:
+    def collect(self) -> dict[str, Any]:
         """Wait for items and ack them until one says that it is the end; the numbers got."""
         got: list[int | None] = []
+        cpu = time.process_time()
         while True:
             text, held = self.adapter.wait()
             self.adapter.settle(held)
             if (number := number_in(text)) == END:
-                return got
+                return {"got": got, "cpu": time.process_time() - cpu}
             got.append(number)
 
     def end(self, count: int) -> None:
@@ -193,14 +204,14 @@ class Child:
         self.receive(count)
         return time.monotonic_ns()
 
-    def alternate(self, seconds: float) -> int:
+    def alternate(self, seconds: float) -> dict[str, Any]:
         """Put and take in turns for so long; how many."""
-        end, count = time.monotonic() + seconds, 0
+        end, got, cpu = time.monotonic() + seconds, [], time.process_time()
         while time.monotonic() < end:
-            self.adapter.put(payload(count))
-            self.adapter.take()
-            count += 1
-        return count
+            self.adapter.put(payload(len(got)))
+            got.append(number_in(self.adapter.take()))
+        cpu = time.process_time() - cpu
+        return {"count": len(got), "cpu": cpu, **missing(got, range(len(got)))}
 
     def work(self) -> None:
         self.wait_for(self.adapter.work())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import IO, Any
 
 from .adapter import Place
 from .subjects import SUBJECTS
+
+PATIENCE = 120.0  # seconds in which a process must have done what it was told
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE / ".envs"
@@ -28,6 +31,10 @@ main(*arguments)
 
 class UnavailableError(Exception):
     """A subject that cannot be measured here, and why."""
+
+
+class HungError(Exception):
+    """A process that did not answer: what was measured meanwhile means nothing."""
 
 
 def set_up(names: list[str], folder: Path) -> None:
@@ -84,7 +91,7 @@ class Process:
         folder: Path,
         errors: IO[Any],
         name: str = "benchmark",
-        core: int | None = None,
+        cores: set[int] | None = None,
         done: Path | None = None,
     ) -> None:
         """done: be a worker, whose tasks write to that file."""
@@ -102,8 +109,9 @@ class Process:
             env={**os.environ, "BENCHMARK_DONE": str(done)},
             start_new_session=True,
         )
-        if core is not None:
-            os.sched_setaffinity(self._process.pid, {core})
+        self.subject = subject
+        if cores is not None:
+            self.use(cores)
         self.moves: list[str] = []
         self.versions: dict[str, str] = {}
 
@@ -113,13 +121,19 @@ class Process:
         self.moves, self.versions = about["moves"], about["versions"]
         return self
 
+    def use(self, cores: set[int]) -> None:
+        """Run on these processors, with all that is started from now on."""
+        os.sched_setaffinity(self._process.pid, cores)
+
     def tell(self, what: str, *arguments: Any) -> None:
         """Have it do something; `hear` waits for what it answers."""
         assert self._process.stdin
         print(json.dumps([what, arguments]), file=self._process.stdin, flush=True)
 
-    def hear(self) -> Any:
+    def hear(self, patience: float = PATIENCE) -> Any:
         assert self._process.stdout
+        if not select.select([self._process.stdout], [], [], patience)[0]:
+            raise HungError(f"a process of {self.subject} did not answer in {patience:g} s")
         line = self._process.stdout.readline()
         if not line:
             raise UnavailableError(f"its process ended with {self._process.wait()}")

@@ -44,9 +44,21 @@ COURSES: tuple[tuple[str, str | None], ...] = (
 # Those whose queue can be long: their puts of many are fast.
 PLAIN = ("own", "streams", "list")
 
+# Where the server and its clients run.
+CORES = {
+    "one": "the client and the server on one processor",
+    "two": "the client and the server on a processor each",
+    "any": "wherever the system lets them run",
+}
+# What the server counts of us, and of who connects.
+NOT_COUNTED = ("config|resetstat", "config", "info", "hello", "client|setinfo", "client")
+
 
 class Settings(NamedTuple):
-    """How much is measured; most are numbers of items. seconds: of a turn of the slower move."""
+    """How much is measured; most are numbers of items.
+
+    seconds: of a turn of the slower move. passes: over the steps that the server's time is told of.
+    """
 
     rounds: int = 7
     seconds: float = 0.25
@@ -56,15 +68,16 @@ class Settings(NamedTuple):
     held: tuple[int, int] = (10, 10_000)
     queued: tuple[int, int] = (1000, 1_000_000)
     stored: int = 10_000
-    clients: tuple[int, ...] = (1, 2, 4, 8, 16)
+    clients: tuple[int, ...] = (1, 4, 16)
     crowd_seconds: float = 2.0
-    queues: int = 12
+    queues: tuple[int, ...] = (3, 12)
+    passes: int = 20
 
 
 QUICK = Settings(
-    5, 0.05, 2000, 20, 50, (10, 1000), (1000, 20_000), 10_000, (1, 4), crowd_seconds=0.5, queues=3
+    5, 0.05, 2000, 20, 50, (10, 1000), (1000, 20_000), 10_000, (1, 4), 0.5, (3,), passes=5
 )
-TINY = Settings(2, 0.002, 30, 3, 10, (10, 30), (10, 30), 30, (1, 2), crowd_seconds=0.1, queues=3)
+TINY = Settings(2, 0.002, 30, 3, 10, (10, 30), (10, 30), 30, (1, 2), 0.1, (3,), passes=1)
 
 
 class Bench:
@@ -76,7 +89,6 @@ class Bench:
         names: list[str],
         settings: Settings,
         folder: Path,
-        pin: bool,
         quiet: bool,
     ) -> None:
         self.settings, self.folder, self.quiet = settings, folder, quiet
@@ -85,9 +97,9 @@ class Bench:
         self.subjects: dict[str, dict[str, Any]] = {}
         self.processes: dict[str, Process] = {}
         self.idle: dict[str, float] = {}
-        cores = sorted(os.sched_getaffinity(0))
-        self.server_core = cores[0] if pin else None
-        self.client_core = cores[-1] if pin else None
+        self.processors = sorted(os.sched_getaffinity(0))
+        self.client_cores = set(self.processors)
+        self.cores = "any"
         self._stack = ExitStack()
 
     def __enter__(self) -> Bench:
@@ -96,7 +108,7 @@ class Bench:
                 stack.enter_context(tempfile.TemporaryDirectory(prefix="srq-benchmarks-"))
             )
             self.errors = stack.enter_context((self.temporary / "errors").open("w+"))
-            self.server = stack.enter_context(self.new_server(self.binary))
+            self.server = stack.enter_context(Server(self.binary, port=free_port()))
             self.client = stack.enter_context(self.server.client())
             self.place = Place(self.server.port, self.server.socket)
             # What looking costs, to be taken off.
@@ -109,17 +121,21 @@ class Bench:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def new_server(self, binary: Path) -> Server:
-        server = Server(binary, port=free_port())
-        if self.server_core is not None:
-            # The supervising shell became the server.
-            os.sched_setaffinity(server.pid, {self.server_core})
-        return server
+    def use_cores(self, how: str) -> None:
+        """Where the server and its clients run from now on: see CORES."""
+        every, first, last = set(self.processors), {self.processors[0]}, {self.processors[-1]}
+        places = {"any": (every, every), "one": (last, last), "two": (first, last)}
+        server, self.client_cores = places[how]
+        os.sched_setaffinity(self.server.pid, server)
+        for process in self.processes.values():
+            process.use(self.client_cores)
+        self.cores = how
 
     def process(self, subject: str, place: Place | None = None, **more: Any) -> Process:
         """One that has been started, and is to be opened."""
-        core = self.client_core
-        return Process(subject, place or self.place, self.folder, self.errors, core=core, **more)
+        return Process(
+            subject, place or self.place, self.folder, self.errors, cores=self.client_cores, **more
+        )
 
     def started(
         self, stack: ExitStack, names: Sequence[str], place: Place | None = None, **more: Any
@@ -181,7 +197,8 @@ class Bench:
 
     def record(self, number: int, subject: str, move: str, **measured: Any) -> None:
         if number:
-            self.records.append({"subject": subject, "move": move, "round": number, **measured})
+            about = {"subject": subject, "move": move, "round": number, "cores": self.cores}
+            self.records.append({**about, **measured})
 
     def emptied(self, *names: str, count: int = 1) -> None:
         self.client.flushall()
@@ -241,23 +258,57 @@ class Bench:
             slowest = max(slowest, measured["seconds"] / count)
         return slowest
 
+    def served(self) -> None:
+        """The server's microseconds for each call, and for each command that runs in it."""
+        for number, name in self.turns(self.having("step"), "server"):
+            with self.turn(name, "server"):
+                self.emptied(name)
+                spent: dict[str, tuple[list[int], dict[str, list[int]]]] = {}
+                for _ in range(self.settings.passes if number else 1):
+                    while True:
+                        self.client.config_resetstat()
+                        step, calls = self.processes[name].ask("step")
+                        if not calls:
+                            break
+                        if step:
+                            counts, commands = spent.setdefault(step, ([], {}))
+                            counts.append(calls)
+                            self._add_commands(commands)
+                for step, (counts, commands) in spent.items():
+                    self.record(number, name, "step", step=step, count=sum(counts), ran=commands)
+
+    def _add_commands(self, commands: dict[str, list[int]]) -> None:
+        """Add how often each command ran, and the microseconds of it."""
+        for key, about in self.client.info("commandstats").items():
+            command = key.removeprefix("cmdstat_")
+            if command not in NOT_COUNTED:
+                before = commands.get(command, [0, 0])
+                commands[command] = [before[0] + about["calls"], before[1] + about["usec"]]
+
     def wake_up(self) -> None:
         """Seconds from the begin of a put until a consumer that waits in another process has it."""
-        count = self.settings.wake_ups
+        counts: dict[str, int] = {}
         with ExitStack() as stack:
             names = self.having("wait")
             others = dict(zip(names, self.started(stack, names)))
             for number, name in self.turns(names, "wake-up"):
                 with self.turn(name, "wake-up"):
                     self.emptied(name)
-                    many = count if number else 3
+                    many = counts.get(name, 3)
                     others[name].tell("receive", many)
                     self.processes[name].ask("send", many)
-                    self._late(number, name, others[name].hear())
+                    late = others[name].hear()
+                    counts[name] = counts.get(name, self._many_wake_ups(late))
+                    self._late(number, name, "wake_up", late)
 
-    def _late(self, number: int, name: str, late: list[float]) -> None:
+    def _many_wake_ups(self, late: list[float]) -> int:
+        """Fewer of those that look again and again; what the first took is not known to be usual."""
+        most = self.settings.wake_ups
+        return min(max(int(10 * self.settings.seconds / min(late)), 5), most)
+
+    def _late(self, number: int, name: str, move: str, late: list[float]) -> None:
         p99 = sorted(late)[int(len(late) * 0.99)]
-        self.record(number, name, "wake_up", p50=statistics.median(late), p99=p99, late=late)
+        self.record(number, name, move, p50=statistics.median(late), p99=p99, late=late)
 
     def settle(self) -> None:
         """Acks a second with few and with many items out."""
@@ -324,6 +375,7 @@ class Bench:
     def workers(self) -> None:
         """Of task queues: from queued to run with an empty task, in one worker process."""
         counts: dict[str, int] = {}
+        wake_ups: dict[str, int] = {}
         for number, name in self.turns(self.having("work"), "worker"):
             with self.turn(name, "worker"):
                 count = counts.get(name, 50 if number == 0 else self.settings.worker)
@@ -342,10 +394,12 @@ class Bench:
                     if number == 0:
                         wanted = int(count / seconds * self.settings.seconds * 4)
                         counts[name] = min(max(wanted, 50), self.settings.worker)
-                    many = self.settings.wake_ups if number else 3
+                    many = wake_ups.get(name, 3)
                     self.processes[name].ask("send", many)
-                    late = self._lines(done, len(lines) + many)[len(lines) :]
-                    self._late(number, name, [(got - put) / 1e9 for got, put in late])
+                    woken = self._lines(done, len(lines) + many)[len(lines) :]
+                    late = [(got - put) / 1e9 for got, put in woken]
+                    wake_ups[name] = wake_ups.get(name, self._many_wake_ups(late))
+                    self._late(number, name, "worker_wake_up", late)
 
     def _lines(self, done: Path, count: int) -> list[tuple[int, int]]:
         """What the tasks of a worker wrote, once it is so many lines: when, and the number."""
@@ -378,7 +432,7 @@ class Bench:
             "hiredis": _hiredis(),
             "server": next(label for label, path in available().items() if path == self.binary),
             "saferedisqueue": f"{__version__} {revision}".strip(),
-            "pinned": self.server_core is not None,
+            "processors": len(self.processors),
             "settings": self.settings._asdict(),
         }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import redis
 
 from ..adapter import Adapter, Place
-from .replay import recorded
+from .own import Blocking
+from .replay import recorded, recorded_steps
 
 
 class Tcp(Adapter):
@@ -68,16 +70,25 @@ class RedisPy(_Client):
 
 
 class EvalSha(_Client):
-    """A script that does nothing, with as many keys and arguments as a put has."""
+    """A script that does nothing, with the keys and arguments of a put; or of each of its steps."""
 
     def __init__(self, place: Place, name: str) -> None:
         super().__init__(place, name)
         ((_, _, keys, *rest),) = recorded(place, name, 1)[0]  # what a put sends
         self.sha = self.client.script_load("return 1")
         self.rest = [int(keys), *rest]
+        self.sent: list[tuple[str, list[list[bytes]]]] = []
 
     def echo(self, payload: str) -> None:
         self.client.execute_command("EVALSHA", self.sha, *self.rest)
+
+    def steps(self, payload: str) -> Iterator[tuple[str, int]]:
+        self.sent = self.sent or recorded_steps(self.place, self.name, Blocking, payload)
+        yield "", 1
+        for title, rests in self.sent:
+            for rest in rests:
+                self.client.execute_command("EVALSHA", self.sha, *rest)
+            yield title, len(rests)
 
 
 class Variadic(_Client):

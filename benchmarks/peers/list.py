@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import redis
 
-from ..adapter import Adapter, Place
+from ..adapter import FEW, Adapter, Place
 
 
 class List(Adapter):
@@ -42,6 +43,18 @@ class List(Adapter):
 
     def settle(self, held: bytes) -> None:
         self.client.lrem(self.held, 1, held)
+
+    def steps(self, payload: str) -> Iterator[tuple[str, int]]:
+        for title, many, calls in (("", 1, FEW), (" 100", 100, 1)):
+            for _ in range(calls):
+                self.put_many([payload] * many)
+            yield f"put{title}", calls
+            held = [self.hold(many) for _ in range(calls)]
+            yield f"get{title}", calls
+            for payloads in held:
+                for each in payloads:
+                    self.settle(each)
+            yield f"ack{title}", calls
 
     def wait(self) -> Any:
         for _ in range(20):

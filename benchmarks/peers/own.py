@@ -9,7 +9,7 @@ import redis
 
 from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue
 
-from ..adapter import Adapter, Place
+from ..adapter import FEW, Adapter, Place, done
 
 
 class Blocking(Adapter):
@@ -49,6 +49,42 @@ class Blocking(Adapter):
     def wait(self) -> tuple[bytes, str]:
         uid, payload = self.queue.get(20)
         return payload, uid
+
+    def work(self) -> None:
+        with self.queue.consume() as items:
+            for item in items:
+                done(item.payload)
+
+    def steps(self, payload: str) -> Iterator[tuple[str, int]]:
+        queue, many = self.queue, [payload] * 100
+        for suffix, lease in (("", None), (", leased", 60)):
+            for _ in range(FEW):
+                queue.put(payload)
+            yield "put", FEW
+            uids = [queue.get(-1, lease=lease)[0] for _ in range(FEW)]
+            yield f"get{suffix}", FEW
+            for uid in uids:
+                queue.ack(uid)
+            yield f"ack{suffix}", FEW
+        queue.put_many(many)
+        yield "put 100", 1
+        items = queue.get_many(100, -1, lease=60)
+        yield "get 100, leased", 1
+        queue.ack_many([item.uid for item in items])
+        yield "ack 100, leased", 1
+        # Not the first, which has nothing to ack yet, nor the last.
+        for prefetch, calls, title in ((1, FEW, "consume"), (100, 2, "consume 100, prefetched")):
+            for _ in range(0, prefetch * (calls + 1), 100):
+                queue.put_many(many)
+            with queue.consume(prefetch=prefetch, timeout=-1) as consumed:
+                for _ in range(prefetch):
+                    next(consumed)
+                yield "", 1
+                for _ in range(calls * prefetch):
+                    next(consumed)
+                yield title, calls
+            queue.purge()
+            yield "", 1
 
 
 class Asyncio(Adapter):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import redis.asyncio
@@ -51,7 +53,32 @@ def recorded(place: Place, name: str, count: int) -> tuple[Commands, Commands]:
     return asyncio.run(_record(place, name, count))
 
 
-async def _record(place: Place, name: str, count: int) -> tuple[Commands, Commands]:
+def recorded_steps(
+    place: Place, name: str, adapter: type[Adapter], payload: str
+) -> list[tuple[str, Commands]]:
+    """The steps of an adapter, each with the keys and arguments of the scripts that it calls."""
+
+    async def record() -> list[tuple[str, Commands]]:
+        found = []
+        async with _listening(place) as (between, heard):
+            subject: Any = adapter(between, name)
+            for _ in range(2):  # first so that the server knows the scripts
+                found = []
+                steps = subject.steps(payload)
+                while (step := await asyncio.to_thread(next, steps, None)) is not None:
+                    sent = [command[2:] for command in _parsed(heard) if command[0] == b"EVALSHA"]
+                    heard.clear()
+                    if step[0]:
+                        found.append((step[0], sent))
+            subject.queue.close()
+        return found
+
+    return asyncio.run(record())
+
+
+@asynccontextmanager
+async def _listening(place: Place) -> AsyncIterator[tuple[Place, bytearray]]:
+    """A place on the way to the server, and what is heard there of those who send."""
     heard = bytearray()
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,9 +86,13 @@ async def _record(place: Place, name: str, count: int) -> tuple[Commands, Comman
         await asyncio.gather(_pass(reader, outward, heard), _pass(inward, writer, None))
 
     async with await asyncio.start_server(listen, place.host) as proxy:
-        port = proxy.sockets[0].getsockname()[1]
+        yield place._replace(port=proxy.sockets[0].getsockname()[1]), heard
+
+
+async def _record(place: Place, name: str, count: int) -> tuple[Commands, Commands]:
+    async with _listening(place) as (between, heard):
         queue: AsyncSafeRedisQueue[Any]
-        async with AsyncSafeRedisQueue(url=place._replace(port=port).url, name=name) as queue:
+        async with AsyncSafeRedisQueue(url=between.url, name=name) as queue:
             # Once before, so that the server knows the scripts.
             await queue.put("x")
             await queue.ack((await queue.get(-1)).uid)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import redis
 import redis.asyncio
 
-from ..adapter import Adapter, Place
+from ..adapter import FEW, Adapter, Place
 
 GROUP, CONSUMER = "workers", "one"
 
@@ -57,6 +58,22 @@ class Blocking(Adapter):
 
     def settle(self, held: bytes) -> None:
         self._settle(held)
+
+    def steps(self, payload: str) -> Iterator[tuple[str, int]]:
+        for _ in range(FEW):
+            self.put(payload)
+        yield "put", FEW
+        ids = [self._read(1)[0][0] for _ in range(FEW)]
+        yield "get", FEW
+        for each in ids:
+            self._settle(each)
+        yield "ack", FEW
+        self.put_many([payload] * 100)
+        yield "put 100", 1
+        ids = self.hold(100)
+        yield "get 100", 1
+        self._settle(*ids)
+        yield "ack 100", 1
 
     def wait(self) -> tuple[bytes, bytes]:
         # Shorter waits than the client's time-out, after which an item might be lost.
