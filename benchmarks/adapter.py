@@ -13,8 +13,8 @@ in whatever their library is fed with, and their `take` and the like return them
     wait()                    wait for an item, at most some seconds: (payload, what settle needs)
     echo(payload)             of limits: one exchange
     echoes(count)             of a limit that tells its own time: the seconds of so many
-    steps(payload)            iterator that does a step and gives what it was, and of how many calls,
-                              then the next; one without a name only prepares the next
+    steps(payload)            iterator that does step after step; of each what it was, and how many
+                              calls; one without a name only prepares the next
     work()                    of task queues: be a worker whose tasks call `done`, until killed
 
 With `is_async` all of them are coroutines; `consume` is an asynchronous iterator.
@@ -54,7 +54,8 @@ class Adapter:
         """Before moves of so many items, on an emptied server."""
 
 
-FEW = 10  # calls of a step, so that no more items are out than a few workers hold
+FEW = 50  # calls of a step: enough to be warm, and few enough items out to be like a few workers
+HUNDRED = "100 EXISTS in a script"  # a step that shows what a command in a script costs
 NUMBER = 20  # digits of the number that a payload begins with
 
 

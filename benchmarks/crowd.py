@@ -13,7 +13,7 @@ from servers import Server
 from .adapter import Place
 from .child import missing
 from .environments import Process, UnavailableError
-from .measure import Bench
+from .measure import Bench, unused
 
 if TYPE_CHECKING:
     from topologies import Cluster
@@ -35,6 +35,7 @@ def crowds(bench: Bench) -> None:
                     bench.emptied(name)
                     crowd = everybody[name][: 2 * size]
                     measured = bench.watched(partial(_crowd, bench, crowd, name))
+                    measured["busiest"] = measured["server"]
                     bench.record(number, name, "crowd", clients=size, **measured)
 
 
@@ -128,11 +129,12 @@ def _spread(nodes: Cluster, count: int) -> list[str]:
 
 
 def _alternate(bench: Bench, clients: list[Process], servers: list[Server]) -> dict[str, Any]:
-    before = [_cpu(server) for server in servers]
+    before, idle = [_cpu(server) for server in servers], unused()
     for client in clients:
         client.tell("alternate", bench.settings.crowd_seconds)
     done = [client.hear() for client in clients]
     spent = [_cpu(server) - earlier for server, earlier in zip(servers, before)]
+    idle = unused() - idle
     total = {key: sum(each[key] for each in done) for key in ("count", "lost", "doubled")}
     return {
         **total,
@@ -140,6 +142,7 @@ def _alternate(bench: Bench, clients: list[Process], servers: list[Server]) -> d
         "server": sum(spent),
         "busiest": max(spent),
         "clients_cpu": sum(each["cpu"] for each in done),
+        "unused": idle,
     }
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from .results import Results, Spread, aims
+from .adapter import HUNDRED
+from .measure import CORES
+from .results import COMMANDS, EVALSHA, REST, Results, Served, Spread, aims
 
 # ---- tables ------------------------------------------------------------------------------------
 
@@ -18,7 +21,6 @@ RATES = {
     "take_many": "get, ack by 100",
     "tasks_put": "put, 100 tasks",
     "tasks_take": "get, ack, 100 tasks",
-    "worker": "worker",
     "echo": "echo",
 }
 COSTS = {
@@ -30,6 +32,33 @@ COSTS = {
     "take_many": "get, ack by 100",
 }
 
+# What a command of a script is for, in calls that begin with that word, or in all.
+BUYS = {
+    ("", "get"): "a lost reply does no harm",
+    ("", "set"): "a lost reply does no harm",
+    ("put", "lpush"): "its place in the queue",
+    ("put", "hset"): "the payload",
+    ("get", "time"): "all times are the server's",
+    ("get", "zcount"): "what lapsed comes back to the second",
+    ("get", "exists"): "delay, priority and pause",
+    ("get", "pttl"): "what 3.0.0 or a get without a lease left comes back",
+    ("get", "lrange"): "the next in the queue",
+    ("get", "hmget"): "deliveries are counted; a second copy is found",
+    ("get", "hget"): "the payload",
+    ("get", "lpush"): "in flight",
+    ("get", "zadd"): "in flight, to the second",
+    ("get", "hset"): "who holds it: the token, and the count",
+    ("get", "rpop"): "out of the queue",
+    ("get", "ltrim"): "out of the queue",
+    ("get", "hdel"): "a server that is full can be emptied",
+    ("ack", "hmget"): "only who holds it acks it: the token",
+    ("ack", "hdel"): "the payload and the note are gone",
+    ("ack", "zrem"): "not in flight",
+    ("ack", "lrem"): "not in flight",
+    ("consume", "hdel"): "the payload and the note are gone",
+    ("consume", "hmget"): "the tokens; deliveries are counted",
+}
+
 
 def table(results: Results) -> str:
     """All tables, in RST."""
@@ -38,7 +67,8 @@ def table(results: Results) -> str:
         f"{about['date']}, {about['machine']}; Python {about['python']}, "
         f"redis-py {about['redis-py']}, hiredis {about['hiredis']}, {about['server']}, "
         f"saferedisqueue {about['saferedisqueue']}; load {about['load'][0]:.1f}"
-        + (", pinned to a core each." if about["pinned"] else "."),
+        + f", {about['processors']} processors.",
+        *_cores(results),
         "The medians of the rounds, and in brackets the least and the most.",
         f"Items lost: {_total(results, 'lost')}. Items doubled: {_total(results, 'doubled')}.",
         "Aims\n----",
@@ -47,12 +77,18 @@ def table(results: Results) -> str:
         *_rates(results),
         "Wake-up\n-------",
         _wake_ups(results),
+        "Workers\n-------",
+        _workers(results),
         "Costs of an item\n----------------",
         _costs(results),
+        "What each microsecond buys\n--------------------------",
+        *_microseconds(results),
         "Many in flight, many queued\n---------------------------",
         _lengths(results),
         "Many clients\n------------",
         _crowds(results),
+        "Many queues\n-----------",
+        _clusters(results),
         "Not measured\n------------",
         "\n".join(f"- {reason}" for reason in left_out) or "Nothing was left out.",
     ]
@@ -71,7 +107,7 @@ def _aims(results: Results) -> str:
 
 def _rates(results: Results) -> Iterator[str]:
     """A table for the moves of one, another for those of many, so that they are not too broad."""
-    for moves in (("put", "take", "consume", "worker", "echo"), tuple(RATES)[3:8]):
+    for moves in (("put", "take", "consume", "echo"), tuple(RATES)[3:8]):
         rows = []
         for subject, about in results.subjects.items():
             cells = [_shown(results.spread(subject, move, "rate"), "{:,.0f}") for move in moves]
@@ -89,6 +125,65 @@ def _wake_ups(results: Results) -> str:
         if any(cells):
             rows.append([about["title"], *cells])
     return _rst(["ms", "median", "99 of 100"], rows) if rows else ""
+
+
+def _workers(results: Results) -> str:
+    rows = []
+    for subject, about in results.subjects.items():
+        rate = _shown(results.spread(subject, "worker", "rate"), "{:,.0f}")
+        late = [results.spread(subject, "worker_wake_up", what) for what in ("p50", "p99")]
+        if rate:
+            rows.append([about["title"], rate, *(_shown(each, "{:.2f}", 1000) for each in late)])
+    heads = ["worker with an empty task", "items a second", "wake-up, ms", "99 of 100"]
+    return _rst(heads, rows) if rows else ""
+
+
+def _microseconds(results: Results) -> Iterator[str]:
+    """A table of the whole calls, and one of the commands in them."""
+    queues = {subject: found for subject in results.subjects if (found := results.served(subject))}
+    own = queues.pop("own", {})
+    if not own:
+        return
+    empty = queues.pop("evalsha", {})
+    heads = ["server's µs a call", "this queue", "its commands", "Lua, values", "empty script"]
+    rows, parts = [], []
+    for step, ran in own.items():
+        row = [step, *(_micros(ran.get(what)) for what in (EVALSHA, COMMANDS, REST))]
+        row.append(_micros(empty.get(step, {}).get(EVALSHA)))
+        others = [found.get(step.partition(",")[0], {}) for found in queues.values()]
+        rows.append([*row, *(_micros(each.get(COMMANDS)) for each in others)])
+        parts += [[f"*{step}*", *_part(ran, EVALSHA), ""]]
+        for command, served in ran.items():
+            if command not in (EVALSHA, COMMANDS, REST) and served.times >= 0.5:
+                parts.append([command.upper(), *_part(ran, command), _bought(step, command)])
+        parts.append(["Lua, values", *_part(ran, REST), "to and from the commands"])
+    yield _rst([*heads, *(results.subjects[subject]["title"] for subject in queues)], rows)
+    for subject, found in queues.items():
+        for step, ran in found.items():
+            commands = " ".join(command.upper() for command in ran if command != COMMANDS)
+            title = f"*{step}*, {results.subjects[subject]['title']}"
+            parts.append([title, *_part(ran, COMMANDS), commands])
+    if HUNDRED in empty:
+        ran = empty[HUNDRED]
+        parts.append([f"*{HUNDRED}*", *_part(ran, EVALSHA), ""])
+        parts.append(["EXISTS", *_part(ran, COMMANDS), "nothing"])
+        parts.append(["Lua, values", *_part(ran, REST), "to and from the commands"])
+    yield _rst(["call, and what runs in it", "times", "µs", "for"], parts)
+
+
+def _part(ran: dict[str, Served], what: str) -> list[str]:
+    times = "" if what == REST else f"{ran[what].times:.0f}"
+    return [times, f"{ran[what].micros.middle:.1f}"]
+
+
+def _micros(served: Served | None) -> str:
+    return _shown(served and served.micros, "{:.1f}")
+
+
+def _bought(step: str, command: str) -> str:
+    first = step.replace(",", " ").split()[0]
+    kinds = ("consume", "get", "ack", "") if first == "consume" else (first, "")
+    return next((BUYS[kind, command] for kind in kinds if (kind, command) in BUYS), "")
 
 
 def _costs(results: Results) -> str:
@@ -133,24 +228,49 @@ def _crowds(results: Results) -> str:
     rows = []
     for subject, about in results.subjects.items():
         for size in results.about["settings"]["clients"]:
-            cells = [
-                _shown(results.spread(subject, "crowd", what, clients=size), shape)
-                for what, shape in (
-                    ("rate", "{:,.0f}"),
-                    ("server_share", "{:.2f}"),
-                    ("slowest", "{:.2f}"),
-                )
-            ]
-            cells.append(_shown(results.spread(subject, "order", "share", clients=size), "{:.2f}"))
+            cells = _many(results, subject, "crowd", clients=size)
+            slowest = results.spread(subject, "crowd", "slowest", clients=size)
+            first = results.spread(subject, "order", "share", clients=size)
+            cells += [_shown(slowest, "{:.2f}"), _shown(first, "{:.2f}")]
             if any(cells):
                 rows.append([about["title"], str(size), *cells])
-    for kind in ("one", "three"):
-        spread = results.spread("own", "cluster", "rate", masters=kind)
-        if spread:
-            title = f"this queue, {results.about['settings']['queues']} queues, masters: {kind}"
-            rows.append([title, "", _shown(spread, "{:,.0f}"), "", "", ""])
-    heads = ["queue", "pairs", "items/s", "server CPU", "slowest consumer", "first served"]
+    heads = ["queue", "pairs", *MANY, "slowest consumer", "first served"]
     return _rst(heads, rows) if rows else ""
+
+
+def _clusters(results: Results) -> str:
+    rows = []
+    for queues in results.about["settings"]["queues"]:
+        for masters in (1, 3):
+            cells = _many(results, "own", "cluster", masters=masters, queues=queues)
+            if any(cells):
+                rows.append([str(queues), str(masters), *cells])
+    return _rst(["queues", "masters", *MANY], rows) if rows else ""
+
+
+# CPU in processors; the last, what the busiest server would do with a processor of its own.
+MANY = ("items/s", "servers' CPU", "clients' CPU", "idle", "the limit", "items/s a server's CPU")
+
+
+def _many(results: Results, subject: str, move: str, **where: Any) -> list[str]:
+    """The cells of MANY."""
+    rate, *cpu, idle, busiest, own = (
+        results.spread(subject, move, what, **where)
+        for what in (
+            "rate",
+            "server/second",
+            "clients_cpu/second",
+            "unused/second",
+            "busiest/second",
+            "count/busiest",
+        )
+    )
+    if not rate or not idle:
+        return [""] * len(MANY)
+    busy = idle.middle < 0.1 * results.about["processors"]
+    limit = "server" if busiest and busiest.middle > 0.9 else "processors" if busy else "waiting"
+    used = [_shown(each, "{:.2f}") for each in (*cpu, idle)]
+    return [_shown(rate, "{:,.0f}"), *used, limit, _shown(own, "{:,.0f}")]
 
 
 def _left_out(results: Results) -> Iterator[str]:
@@ -164,6 +284,15 @@ def _left_out(results: Results) -> Iterator[str]:
 
 def _escaped(text: str) -> str:
     return "".join("\\" + each if each in "\\*`_|" else each for each in " ".join(text.split()))
+
+
+def _cores(results: Results) -> Iterator[str]:
+    """Where it was measured."""
+    moves: dict[str, list[str]] = {}
+    for each in results.records:
+        moves.setdefault(each["cores"], []).append(each["move"].replace("_", "-"))
+    for how, measured in moves.items():
+        yield f"{CORES[how].capitalize()}: {', '.join(dict.fromkeys(measured))}."
 
 
 def _total(results: Results, what: str) -> int:
@@ -230,7 +359,7 @@ def plot(results: Results, path: Path) -> None:
 
 def _bars(results: Results, move: str, what: str, factor: float) -> list[tuple[str, bool, Spread]]:
     """Name, whether it is ours, and the spread; other ways to get and ack stand beside `take`."""
-    more = {"consume": ", consume", "worker": ", worker"} if move == "take" else {}
+    more = {"consume": ", consume"} if move == "take" else {}
     found = []
     for subject, about in results.subjects.items():
         for each, suffix in {move: "", **more}.items():

@@ -99,6 +99,7 @@ class Process:
         own, checkout = not about.requires, str(HERE.parent)
         arguments = (name, about.adapter, about.requires, place, done is not None)
         # Ours are imported from where we were; others must not find what we have.
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         start = json.dumps([[*sys.path, checkout] if own else [checkout], own, arguments])
         self._process = subprocess.Popen(
             [_python(subject, folder), "-c", START, start],
@@ -106,7 +107,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env={**os.environ, "BENCHMARK_DONE": str(done)},
+            env={**environment, "BENCHMARK_DONE": str(done)},
             start_new_session=True,
         )
         self.subject = subject

@@ -222,6 +222,7 @@ class Bench:
             "server": info["used_cpu_user"] + info["used_cpu_sys"],
             "commands": sum(calls),
             "packets": info.get("total_reads_processed", 0),
+            "unused": unused(),
         }
 
     # -- sections -------------------------------------------------------------------------------
@@ -302,7 +303,7 @@ class Bench:
                     self._late(number, name, "wake_up", late)
 
     def _many_wake_ups(self, late: list[float]) -> int:
-        """Fewer of those that look again and again; what the first took is not known to be usual."""
+        """Fewer of those that look again and again."""
         most = self.settings.wake_ups
         return min(max(int(10 * self.settings.seconds / min(late)), 5), most)
 
@@ -438,6 +439,18 @@ class Bench:
 
     def result(self, about: dict[str, Any]) -> dict[str, Any]:
         return {"about": about, "subjects": self.subjects, "rounds": self.records}
+
+
+def unused() -> float:
+    """Seconds that this machine's processors had nothing to do, in sum."""
+    idle, waiting = Path("/proc/stat").read_text().split()[4:6]
+    return (int(idle) + int(waiting)) / os.sysconf("SC_CLK_TCK")
+
+
+def unused() -> float:
+    """Seconds that this machine's processors had nothing to do, in sum."""
+    idle, waiting = Path("/proc/stat").read_text().split()[4:6]
+    return (int(idle) + int(waiting)) / os.sysconf("SC_CLK_TCK")
 
 
 def _processor() -> str:

@@ -15,6 +15,17 @@ class Spread(NamedTuple):
     most: float
 
 
+class Served(NamedTuple):
+    """Of a call: how often a command runs, and the microseconds of all of it."""
+
+    times: float
+    micros: Spread
+
+
+# Of a script: all of it, what runs in it, and what is neither.
+EVALSHA, COMMANDS, REST = "evalsha", "commands", "rest"
+
+
 class Aim(NamedTuple):
     """What the queue is to reach: a ratio, or a number; at least the bound, or at most.
 
@@ -44,14 +55,17 @@ class Results:
         self.records: list[dict[str, Any]] = results["rounds"]
 
     def rounds(self, subject: str, move: str, what: str, **where: Any) -> dict[int, float]:
-        """A number by round: an entry of the records, `rate`, or an entry for each item."""
+        """A number by round: an entry of the records, `rate`, or an entry for each item or second.
+
+        count/busiest: items for each second of CPU of the server that was the busiest.
+        """
         return {
             each["round"]: _value(each, what)
             for each in self.records
             if each["subject"] == subject
             and each["move"] == move
             and all(each[key] == value for key, value in where.items())
-            and (what == "rate" or what.removesuffix("/item") in each)
+            and (what == "rate" or what.partition("/")[0] in each)
         }
 
     def spread(self, subject: str, move: str, what: str, **where: Any) -> Spread | None:
@@ -61,13 +75,46 @@ class Results:
         """Of what was measured in the same rounds."""
         return _spread([above[each] / below[each] for each in above if below.get(each)])
 
+    def served(self, subject: str) -> dict[str, dict[str, Served]]:
+        """Of each step, what ran on the server for a call; the most costly command is first."""
+        found: dict[str, dict[str, Served]] = {}
+        steps = [each for each in self.records if each["move"] == "step"]
+        for step in dict.fromkeys(each["step"] for each in steps if each["subject"] == subject):
+            rounds = [each for each in steps if (each["subject"], each["step"]) == (subject, step)]
+            ran = {command for each in rounds for command in each["ran"]}
+            commands = [(command, _served(rounds, [command])) for command in ran]
+            found[step] = dict(sorted(commands, key=lambda each: -each[1].micros.middle))
+            within = ran - {EVALSHA}
+            if EVALSHA in ran:
+                found[step][REST] = _served(rounds, [EVALSHA], within)
+            found[step][COMMANDS] = _served(rounds, within)
+        return found
+
+
+def _served(
+    rounds: list[dict[str, Any]], commands: Iterable[str], without: Iterable[str] = ()
+) -> Served:
+    """Calls and microseconds of some commands, less those of others, for a call of the queue."""
+
+    def of(each: dict[str, Any], place: int) -> float:
+        more, less = (
+            sum(each["ran"].get(command, (0, 0))[place] for command in some)
+            for some in (commands, without)
+        )
+        return float((more - less) / each["count"])
+
+    micros = [of(each, 1) for each in rounds]
+    spread = Spread(statistics.median(micros), min(micros), max(micros))
+    return Served(statistics.median(of(each, 0) for each in rounds), spread)
+
 
 def _value(record: dict[str, Any], what: str) -> float:
     if what == "rate":
         return float(record["count"] / record["seconds"])
-    if what.endswith("/item"):
-        return float(record[what.removesuffix("/item")] / record["count"])
-    return float(record[what])
+    above, _, below = what.partition("/")
+    if above == what:
+        return float(record[what])
+    return float(record[above] / record[{"item": "count", "second": "seconds"}.get(below, below)])
 
 
 def _spread(values: Iterable[float]) -> Spread | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from ..adapter import Adapter, Place
+from ..adapter import FEW, HUNDRED, Adapter, Place
 from .own import Blocking
 from .replay import recorded, recorded_steps
 
@@ -76,6 +76,9 @@ class EvalSha(_Client):
         super().__init__(place, name)
         ((_, _, keys, *rest),) = recorded(place, name, 1)[0]  # what a put sends
         self.sha = self.client.script_load("return 1")
+        self.hundred = self.client.script_load(
+            "for _ = 1, 100 do redis.call('EXISTS', KEYS[1]) end"
+        )
         self.rest = [int(keys), *rest]
         self.sent: list[tuple[str, list[list[bytes]]]] = []
 
@@ -89,6 +92,9 @@ class EvalSha(_Client):
             for rest in rests:
                 self.client.execute_command("EVALSHA", self.sha, *rest)
             yield title, len(rests)
+        for _ in range(FEW):
+            self.client.execute_command("EVALSHA", self.hundred, 1, self.name)
+        yield HUNDRED, FEW
 
 
 class Variadic(_Client):

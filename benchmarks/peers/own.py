@@ -73,7 +73,10 @@ class Blocking(Adapter):
         queue.ack_many([item.uid for item in items])
         yield "ack 100, leased", 1
         # Not the first, which has nothing to ack yet, nor the last.
-        for prefetch, calls, title in ((1, FEW, "consume"), (100, 2, "consume 100, prefetched")):
+        for prefetch, calls, title in (
+            (1, FEW, "consume"),
+            (100, 5, "consume 100"),
+        ):
             for _ in range(0, prefetch * (calls + 1), 100):
                 queue.put_many(many)
             with queue.consume(prefetch=prefetch, timeout=-1) as consumed:
