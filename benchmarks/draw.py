@@ -249,28 +249,28 @@ def _clusters(results: Results) -> str:
 
 
 # CPU in processors; the last, what the busiest server would do with a processor of its own.
-MANY = ("items/s", "servers' CPU", "clients' CPU", "idle", "the limit", "items/s a server's CPU")
+MANY = {
+    "items/s": ("rate", "{:,.0f}"),
+    "servers' CPU": ("server/second", "{:.2f}"),
+    "clients' CPU": ("clients_cpu/second", "{:.2f}"),
+    "idle": ("unused/second", "{:.2f}"),
+    "items/s a server's CPU": ("count/busiest", "{:,.0f}"),
+    "the limit": ("", ""),
+}
 
 
 def _many(results: Results, subject: str, move: str, **where: Any) -> list[str]:
     """The cells of MANY."""
-    rate, *cpu, idle, busiest, own = (
-        results.spread(subject, move, what, **where)
-        for what in (
-            "rate",
-            "server/second",
-            "clients_cpu/second",
-            "unused/second",
-            "busiest/second",
-            "count/busiest",
-        )
-    )
-    if not rate or not idle:
-        return [""] * len(MANY)
+
+    def spread(what: str) -> Spread | None:
+        return results.spread(subject, move, what, **where)
+
+    busiest, idle = spread("busiest/second"), spread("unused/second")
+    cells = [_shown(spread(what), shape) for what, shape in list(MANY.values())[:-1]]
+    if not busiest or not idle:
+        return [*cells, ""]
     busy = idle.middle < 0.1 * results.about["processors"]
-    limit = "server" if busiest and busiest.middle > 0.9 else "processors" if busy else "waiting"
-    used = [_shown(each, "{:.2f}") for each in (*cpu, idle)]
-    return [_shown(rate, "{:,.0f}"), *used, limit, _shown(own, "{:,.0f}")]
+    return [*cells, "server" if busiest.middle > 0.9 else "processors" if busy else "waiting"]
 
 
 def _left_out(results: Results) -> Iterator[str]:

@@ -59,7 +59,7 @@ def recorded_steps(
     """The steps of an adapter, each with the keys and arguments of the scripts that it calls."""
 
     async def record() -> list[tuple[str, Commands]]:
-        found = []
+        found: list[tuple[str, Commands]] = []
         async with _listening(place) as (between, heard):
             subject: Any = adapter(between, name)
             for _ in range(2):  # first so that the server knows the scripts
