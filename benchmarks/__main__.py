@@ -16,8 +16,9 @@ from .measure import CORES, Bench
 from .results import Results
 from .subjects import SMALLEST, SUBJECTS
 
-# In the order of a run, with what each does. Those of many processes, and of wake-ups, which are of
-# two, run on all processors, as they do in use.
+# In the order of a run, with what each does. On a machine of few processors most of an exchange is
+# the waking of the other one, and varies by a factor of two: so those of ONE_CLIENT, and of two that
+# take turns, run on one. Workers with threads of their own, and crowds, run on all.
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "moves": Bench.moves,
     "server": Bench.served,
@@ -31,7 +32,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "order": crowd.first_served,
     "cluster": crowd.cluster,
 }
-ONE_CLIENT = ("moves", "server", "in-flight", "memory", "queued")
+ONE_CLIENT = ("moves", "server", "in-flight", "memory", "queued", "wake-up")
 SIZES = {"full": measure.Settings(), "quick": measure.QUICK, "tiny": measure.TINY}
 
 

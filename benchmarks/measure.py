@@ -69,7 +69,7 @@ class Settings(NamedTuple):
     queued: tuple[int, int] = (1000, 1_000_000)
     stored: int = 10_000
     clients: tuple[int, ...] = (1, 4, 16)
-    crowd_seconds: float = 2.0
+    crowd_seconds: float = 1.0
     queues: tuple[int, ...] = (3, 12)
     passes: int = 20
 
@@ -392,8 +392,8 @@ class Bench:
                         number, name, "worker", count=count - 1, seconds=seconds,
                         lost=count - different, doubled=len(lines) - different,
                     )  # fmt: skip
-                    if number == 0:
-                        wanted = int(count / seconds * self.settings.seconds * 4)
+                    if number < 3:  # some work in bursts: the fewer, the slower they seem
+                        wanted = int(count / seconds * self.settings.seconds * 8)
                         counts[name] = min(max(wanted, 50), self.settings.worker)
                     many = wake_ups.get(name, 3)
                     self.processes[name].ask("send", many)
