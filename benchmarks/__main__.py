@@ -17,7 +17,7 @@ from .results import Results
 from .subjects import SMALLEST, SUBJECTS
 
 # In the order of a run, with what each does. On a machine of few processors most of an exchange is
-# the waking of the other one, and varies by a factor of two: so those of ONE_CLIENT, and of two that
+# the waking of another one, and varies by a factor of two: so those of ONE_CLIENT, and of two that
 # take turns, run on one. Workers with threads of their own, and crowds, run on all.
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "moves": Bench.moves,
