@@ -16,9 +16,9 @@ from .measure import CORES, Bench
 from .results import Results
 from .subjects import SMALLEST, SUBJECTS
 
-# In the order of a run, with what each does. On a machine of few processors most of an exchange is
-# the waking of another one, and varies by a factor of two: so those of ONE_CLIENT, and of two that
-# take turns, run on one. Workers with threads of their own, and crowds, run on all.
+# In the order of a run, with what each does. Those of ONE_CLIENT, and of two that take turns, run
+# on one processor, so that an exchange is what both sides do, without the waking of another one.
+# Workers with threads of their own, and crowds, run on all.
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "moves": Bench.moves,
     "server": Bench.served,
