@@ -54,6 +54,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
+import importlib
 import logging
 import math
 import os
@@ -1404,7 +1405,8 @@ class _Steps(Generic[T]):
         private = ("maint_notifications", "oss_cluster", "orig_")
         self._connection_class = connection_class
         self._settings = {k: v for k, v in settings.items() if not k.startswith(private)}
-        self._retry = connection_class(**self._settings).retry
+        example = connection_class(**self._settings)
+        self._retry, self._socket_timeout = example.retry, example.socket_timeout
         if self._default_retry:
             self._retry = type(self._no_retry)(ExponentialBackoff(cap=1, base=0.05), 10)
         self._settings["retry"] = self._no_retry
@@ -1494,9 +1496,8 @@ class _Steps(Generic[T]):
         raise NotImplementedError
 
     @staticmethod
-    def _is_bounded(connection: Any, timeout: float, wait: float) -> bool:
-        """Whether the connection's own time-out does for a reply what ``timeout`` asks for."""
-        own = connection.socket_timeout
+    def _is_bounded(own: float | None, timeout: float, wait: float) -> bool:
+        """Whether a connection's own time-out does for a reply what ``timeout`` asks for."""
         return own is not None and wait + 1 <= own <= timeout + 0.1
 
     # -- calls ----------------------------------------------------------------------------------
@@ -2693,7 +2694,8 @@ class SafeRedisQueue(_Steps[T]):
         try:
             for each in (command, then) if then else (command,):
                 connection.send_packed_command(_on_the_wire(each))
-                if timeout is not None and not self._is_bounded(connection, timeout, wait):
+                own = connection.socket_timeout
+                if timeout is not None and not self._is_bounded(own, timeout, wait):
                     left = max(end - time.monotonic(), 0.01)
                     if not connection.can_read(left):
                         raise TimeoutError(f"no reply within {timeout:.1f} s")
@@ -2864,13 +2866,10 @@ class SafeRedisQueue(_Steps[T]):
 # ---- The asyncio face ----------------------------------------------------------------------------
 
 
-async def _within(seconds: float, step: Coroutine[Any, Any, R]) -> R:
-    """The result of the step; asyncio.TimeoutError when it takes longer."""
-    scope: Any = getattr(asyncio, "timeout", None)
-    if scope is None:  # before Python 3.11
-        return await asyncio.wait_for(step, seconds)
-    async with scope(seconds):  # makes no task
-        return await step
+# Unlike asyncio.wait_for this makes no task. Before Python 3.11 redis-py needs that package itself.
+_within: Final[Any] = (
+    getattr(asyncio, "timeout", None) or importlib.import_module("async_timeout").timeout
+)
 
 
 @_named
@@ -3015,20 +3014,21 @@ class AsyncSafeRedisQueue(_Steps[T]):
         if not self._settings:
             await self._locate()
         connection = self._pop_idle(limit) or self._new_connection(limit)
+        own = self._socket_timeout
+        seconds = own if timeout is None or self._is_bounded(own, timeout, wait) else timeout
         replies = []
         try:
             if not connection.is_connected:  # left to sending, it would not ask Sentinel where to
                 bounds = [each for each in (limit, timeout) if each is not None]
-                opened = connection.connect()
-                await (_within(min(bounds), opened) if bounds else opened)
+                async with _within(min(bounds, default=None)):
+                    await connection.connect()
+                # Of its own it would time sending and reading apart, which takes twice as long.
+                # Its timeout= would say None when it is over, as some replies do. So ours, for both.
+                connection.socket_timeout = None
             for each in (command, then) if then else (command,):
-                await connection.send_packed_command(_on_the_wire(each))
-                if timeout is None or self._is_bounded(connection, timeout, wait):
+                async with _within(seconds):
+                    await connection.send_packed_command(_on_the_wire(each))
                     replies.append(await connection.read_response(disable_decoding=True))
-                    continue
-                # Its own timeout= would say None when it is over, as some replies do: so ours.
-                read = connection.read_response(disable_decoding=True, timeout=timeout + 1)
-                replies.append(await _within(timeout, read))
         except ResponseError as error:
             if _is_read_only(error):
                 await connection.disconnect()
@@ -3038,7 +3038,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, asyncio.TimeoutError):
-                raise TimeoutError(f"no answer within {timeout or limit} s") from error
+                raise TimeoutError(f"no answer within {seconds or limit} s: {self!r}") from error
             raise
         self._idle.setdefault(limit, []).append(connection)
         return replies if then else replies[0]
