@@ -1335,7 +1335,7 @@ class _Steps(Generic[T]):
         self.ACKBUF_KEY, self.BACKUP = f"{prefix}ackbuf", f"{prefix}backup"
         self.BACKUP_LOCK = f"{prefix}backuplock"
         self._prefix = prefix.encode(self._encoding, self._encoding_errors)
-        self._keys: dict[Script, _Packed] = {}
+        self._heads: dict[Script, _Packed] = {}
 
         self._reset()
         self._retry = self._no_retry  # of a cluster that was never reached
@@ -1511,20 +1511,24 @@ class _Steps(Generic[T]):
         **io: Any,
     ) -> Any:
         """Run a script; keys: all but the last, if they are not all this queue's."""
-        packed = self._keys.get(script) if keys is None else None
-        if packed is None:
-            named = keys or [self._prefix + key.encode() for key in script.keys]
-            packed = _packed((len(named) + 1, *named))
+        head = self._heads.get(script) if keys is None else None
+        if head is None:
+            head = self._head("EVALSHA", script.sha, script, keys)
             if keys is None:
-                self._keys[script] = packed
-        rest = (packed, slot.key, slot.number, self._at, *args)
+                self._heads[script] = head
+        rest = (slot.key, slot.number, self._at, *args)
         start = time.monotonic()
         try:
-            return await self._do("EVALSHA", script.sha, *rest, **io)
+            return await self._do(head, *rest, **io)
         except NoScriptError:
             if io.get("timeout") is not None:
                 io["timeout"] = max(io["timeout"] - (time.monotonic() - start), 0.01)
-            return await self._do("EVAL", script.text, *rest, **io)
+            return await self._do(self._head("EVAL", script.text, script, keys), *rest, **io)
+
+    def _head(self, word: str, code: str, script: Script, keys: Sequence[bytes] | None) -> _Packed:
+        """How the command that runs a script begins: up to the key of the slot."""
+        named = keys or [self._prefix + key.encode() for key in script.keys]
+        return _packed((word, code, len(named) + 1, *named))
 
     async def _call(self, script: Script, *args: Any) -> Any:
         """Run a numbered script; sent again if the connection was lost, it changes nothing more."""
@@ -1658,12 +1662,12 @@ class _Steps(Generic[T]):
         priority: int,
         is_new: bool,
     ) -> int:
-        level, due, most = _checked_priority(priority), _due(delay, at), self._maxsize
+        level, most = _checked_priority(priority), self._maxsize
         if is_new and level == 0 and delay is at is most is None:
             script, args = PUT_NEW, pairs
         else:
-            most = "" if most is None else most
-            script, args = PUT, (_often(_milliseconds(delay), due, level, most), *pairs)
+            terms = (_milliseconds(delay), _due(delay, at), level, "" if most is None else most)
+            script, args = PUT, (_often(*terms), *pairs)
         if self._durable is None:
             count = await self._call(script, *args)
         else:
@@ -2866,10 +2870,11 @@ class SafeRedisQueue(_Steps[T]):
 # ---- The asyncio face ----------------------------------------------------------------------------
 
 
-# Unlike asyncio.wait_for this makes no task. Before Python 3.11 redis-py needs that package itself.
-_within: Final[Any] = (
-    getattr(asyncio, "timeout", None) or importlib.import_module("async_timeout").timeout
-)
+# A time-out that makes no task, unlike asyncio.wait_for. The other package comes with redis-py,
+# which needs it for the same Pythons: before 3.11.3 asyncio's may be a cancellation instead.
+_within: Final[Any] = importlib.import_module(
+    "asyncio" if sys.version_info >= (3, 11, 3) else "async_timeout"
+).timeout
 
 
 @_named
@@ -3022,8 +3027,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
                 bounds = [each for each in (limit, timeout) if each is not None]
                 async with _within(min(bounds, default=None)):
                     await connection.connect()
-                # Of its own it would time sending and reading apart, which takes twice as long.
-                # Its timeout= would say None when it is over, as some replies do. So ours, for both.
+                # Of its own it would time sending and reading apart, which costs more; and its
+                # timeout= would say None when it is over, as some replies do. So ours, for both.
                 connection.socket_timeout = None
             for each in (command, then) if then else (command,):
                 async with _within(seconds):

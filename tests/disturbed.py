@@ -38,7 +38,7 @@ class Disturbed:
     async def _do(self, *command: Any, **io: Any) -> Any:
         if command[0] == "BLMOVE":
             return await self._park(io["rescue"])
-        if command[0] != "EVALSHA":
+        if isinstance(command[0], str):  # no script
             return await super()._do(*command, **io)
         trick, self.trick = self.trick, ""
         self.sent.append(command)

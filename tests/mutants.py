@@ -925,15 +925,15 @@ STEPS = [
     Mutant(
         "a script that the server forgot is an error",
         "_Steps._eval",
-        'return await self._do("EVAL", script.text, *rest, **io)',
+        'return await self._do(self._head("EVAL", script.text, script, keys), *rest, **io)',
         "raise",
         "tests/test_connections.py::test_scripts_the_server_forgot_are_sent_again",
     ),
     Mutant(
         "what is sent again has a new number",
         "_Steps._call",
-        "lambda: self._eval(script, slot, args)",
-        "lambda: self._eval(script, self._take_slot(), args)",
+        "self._safely(self._eval, script, slot, args)",
+        "self._safely(lambda: self._eval(script, self._take_slot(), args))",
         "tests/test_connections.py::test_one_put_is_one_item_whatever_is_lost",
     ),
     Mutant(
@@ -1001,15 +1001,15 @@ STEPS = [
     Mutant(
         "the claim after a wait is not told what woke it",
         "_Steps._fetch",
-        "(1, moved, seen)",
-        "_NOT_WOKEN",
+        "(*terms, 1, moved, seen)",
+        "(*terms, *_NOT_WOKEN)",
         "tests/test_recovery.py::test_what_wakes_a_wait_is_claimed_next",
     ),
     Mutant(
         "the claim after a wait is not told what was seen",
         "_Steps._fetch",
-        "(1, moved, seen)",
-        "(1, moved, 1 << 52)",
+        "(*terms, 1, moved, seen)",
+        "(*terms, 1, moved, 1 << 52)",
         "tests/test_recovery.py"
         "::test_a_stopped_waiter_that_is_real_shares_nothing_with_the_next_holder",
     ),
@@ -1166,8 +1166,8 @@ STEPS = [
     Mutant(
         "bytes of a subclass are sent as they are shown",
         "_packed",
-        "if not isinstance(part, bytes):",
-        "if type(part) is not bytes:",
+        "elif kind is not bytes and not isinstance(part, bytes):",
+        "elif kind is not bytes:",
         "tests/test_bad_input.py::test_every_payload_of_bytes_comes_back_byte_for_byte",
     ),
     Mutant(

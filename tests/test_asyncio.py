@@ -26,7 +26,7 @@ class Held(AsyncSafeRedisQueue[Any]):
 
     async def _exchange(self, command: Any, *args: Any) -> Any:
         reply = await super()._exchange(command, *args)
-        if self.hold and command[0] in ("EVALSHA", "EVAL"):
+        if self.hold and not isinstance(command[0], str):  # a script
             self.hold -= 1
             if not self.hold:
                 self.read.set()

@@ -610,7 +610,7 @@ class QueueMachine(RuleBasedStateMachine):
         if number < latest:
             with pytest.raises(redis.ResponseError, match="SUPERSEDED"):
                 self.send(command)
-        elif command[1] != saferedisqueue.TOUCH.sha:  # which renews, as often as it comes
+        elif script_of(command) != saferedisqueue.TOUCH.sha:  # which renews, as often as it comes
             self.send(command)
 
     def send(self, command: tuple[Any, ...]) -> None:
@@ -804,12 +804,18 @@ def milliseconds(seconds: float | None) -> int | None:
 
 def slot_of(command: tuple[Any, ...]) -> tuple[bytes, int]:
     """The slot of a script's call, and its number."""
-    _evalsha, _script, _keys, slot, number, *_args = command
+    _head, slot, number, *_args = command
     return slot, number
 
 
+def script_of(command: tuple[Any, ...]) -> str:
+    """The sha of the script that a call runs."""
+    _evalsha, _length, sha, *_keys = command[0].data.split(b"\r\n")[1:]
+    return str(sha.decode())
+
+
 def answers(command: tuple[Any, ...]) -> bool:
-    return command[1] in ANSWERING
+    return script_of(command) in ANSWERING
 
 
 # -- short and long --------------------------------------------------------------------------------
