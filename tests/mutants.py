@@ -1304,6 +1304,20 @@ FACES = [
         "tests/test_asyncio.py::test_a_cancelled_call_of_any_kind_leaves_no_reply_behind",
     ),
     Mutant(
+        "an asyncio call waits for ever where the client has a time-out",
+        "AsyncSafeRedisQueue._exchange",
+        "_within(seconds)",
+        "_within(timeout)",
+        "tests/test_asyncio.py::test_a_server_that_stops_answering_holds_no_call",
+    ),
+    Mutant(
+        "an asyncio get lasts as long as the socket timeout",
+        "AsyncSafeRedisQueue._exchange",
+        "_within(seconds)",
+        "_within(own)",
+        "tests/test_asyncio.py::test_a_server_that_stops_answering_holds_no_call",
+    ),
+    Mutant(
         "a second cancellation ends the undo",
         "AsyncSafeRedisQueue._finish",
         "await asyncio.shield(self._in_background(step))",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from helpers import check_places, eventually, seed, snapshot
 from saferedisqueue import AsyncSafeRedisQueue, WrongClient
@@ -298,6 +302,32 @@ def test_one_queue_works_in_one_event_loop_after_another(
     asyncio.run(test(queue))
     asyncio.run(last(queue))
     gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("use", "socket_timeout"),
+    [(lambda queue: queue.put(b"a"), 1), (lambda queue: queue.get(1), 120)],
+)
+def test_a_server_that_stops_answering_holds_no_call(
+    own_server: Server, use: Use, socket_timeout: float
+) -> None:
+    """A put is given up after the client's time-out, a get after its own, which is shorter here."""
+
+    async def test() -> None:
+        settings: dict[str, Any] = {
+            "socket_timeout": socket_timeout,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        async with AsyncSafeRedisQueue(url=own_server.url, name="test", **settings) as queue:
+            await queue.empty()  # connected with the client's time-out
+            os.kill(own_server.pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(redis.TimeoutError, match="no answer within 1.*'test' on "):
+                    await asyncio.wait_for(use(queue), 60)
+            finally:
+                os.kill(own_server.pid, signal.SIGCONT)
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize("method", ["close", "aclose"])
