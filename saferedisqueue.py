@@ -1666,7 +1666,8 @@ class _Steps(Generic[T]):
         if is_new and level == 0 and delay is at is most is None:
             script, args = PUT_NEW, pairs
         else:
-            terms = (_milliseconds(delay), _due(delay, at), level, "" if most is None else most)
+            due = _due(delay, at)
+            terms = (_milliseconds(delay), due, level, "" if most is None else most)
             script, args = PUT, (_often(*terms), *pairs)
         if self._durable is None:
             count = await self._call(script, *args)
