@@ -477,7 +477,7 @@ _FORGET = """
 -- Forget the items of ARGV[i] to ARGV[stop], uid and token in turn, wherever they stand; how many.
 -- With a token, unless '', only if it is that of the latest delivery.
 local function forget(i, stop)
-  local uids, mine = {}, {}
+  local uids, mine, about = {}, {}, nil
   for j = i, stop, 2 do uids[#uids + 1] = ARGV[j] end
   local abouts, token, noted = redis.call('HMGET', meta, unpack(uids)), '', nil
   for j, uid in ipairs(uids) do
@@ -487,6 +487,7 @@ local function forget(i, stop)
     end
     if token == '' or abouts[j] and string.find(abouts[j], noted, 1, true) then
       mine[#mine + 1] = uid
+      about = abouts[j]
     end
   end
   if not mine[1] then return 0 end
@@ -497,7 +498,7 @@ local function forget(i, stop)
     -- was found there is all, unless its time says that it is not out: that was a second copy.
     if mine[2] or redis.call('LREM', ackbuf, -1, mine[1]) == 0
         and redis.call('LREM', backup, -1, mine[1]) == 0
-        or abouts[1] and string.find(abouts[1], '^%d+ 0 ') then
+        or about and string.find(about, '^%d+ 0 ') then
       for _, set in ipairs({delayed, priority, dead}) do redis.call('ZREM', set, unpack(mine)) end
       redis.call('HDEL', reasons, unpack(mine))
     end
@@ -582,6 +583,7 @@ PUT_NEW = Script(
 -- Queue the items of ARGV[rest], uid and payload in turn, whose uids are new: nobody need look for
 -- them. Returns how many.
 if said then
+  redis.call('HDEL', items, last)  -- there is none; but after a write the next needs no memory
   answer(said)  -- written again: WAIT speaks of the writes of this connection only
   return tonumber(said)
 end
@@ -600,8 +602,9 @@ if noted(#uids) then
   if type(done) == 'table' then return not_noted(done) end
   done = redis.pcall('HSET', items, unpack(ARGV, rest))
   if type(done) ~= 'table' then return #uids end
-  redis.call('LTRIM', queue, #uids, -1)
-  return not_noted(done)
+  not_noted(done)
+  for _, uid in ipairs(uids) do redis.call('LREM', queue, 1, uid) end
+  return done
 end
 """,
 )
@@ -614,6 +617,7 @@ PUT = Script(
 -- delay, due: ms from now, or ms since the epoch, or ''. level: the priority. maxsize: or ''.
 -- Returns how many were put, or -1 if they would be more than maxsize.
 if said then
+  {_AT_MAXMEMORY}
   answer(said)  -- written again: WAIT speaks of the writes of this connection only
   return tonumber(said)
 end
@@ -1452,7 +1456,11 @@ class _Steps(Generic[T]):
 
     def _take_slot(self) -> _Slot:
         self._check_owner()
-        return self._next_call(self._slots.pop() if self._slots else _Slot(self._prefix))
+        try:
+            slot = self._slots.pop()
+        except IndexError:  # asked before, another thread could come in between
+            slot = _Slot(self._prefix)
+        return self._next_call(slot)
 
     def _next_call(self, slot: _Slot) -> _Slot:
         """This slot, or another, for a call of which nothing is known yet."""

@@ -285,7 +285,7 @@ SCRIPTS = [
     Mutant(
         "a quick put that fails leaves uids without items",
         "PUT_NEW",
-        "redis.call('LTRIM', queue, #uids, -1)",
+        "redis.call('LREM', queue, 1, uid)",
         "",
         "tests/test_scripts.py::test_nothing_moves_while_items_or_queue_are_no_hash_or_list",
     ),
@@ -547,9 +547,23 @@ SCRIPTS = [
     Mutant(
         "ack takes a second copy for the item",
         "_FORGET",
-        "or abouts[1] and string.find(abouts[1], '^%d+ 0 ')",
+        "or about and string.find(about, '^%d+ 0 ')",
         "or false",
         "tests/test_scripts.py::test_ack_finds_an_item_behind_a_second_copy",
+    ),
+    Mutant(
+        "a batch with one ack goes by the meta of another",
+        "_FORGET",
+        "about = abouts[j]",
+        "about = abouts[1]",
+        "tests/test_scripts.py::test_ack_finds_an_item_behind_a_second_copy",
+    ),
+    Mutant(
+        "a put that was answered fails when it comes again to a full server",
+        "PUT_NEW",
+        "redis.call('HDEL', items, last)",
+        "",
+        "tests/test_scripts.py::test_a_put_sent_again_to_a_full_server_is_answered",
     ),
     Mutant(
         "a second copy is counted",

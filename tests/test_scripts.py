@@ -148,9 +148,11 @@ def test_claim_drops_a_second_copy_that_comes_back_before_its_holders_time_is_ov
 def test_ack_finds_an_item_behind_a_second_copy(
     queue: Any, client: redis.Redis, place: str, copy: str
 ) -> None:
-    seed(client, items={"a": "A"}, meta={"a": "2 0 - "}, **{copy: ["a"], place: {"a": NOW + 1}})
-    assert call(queue, ACK, "a", "") == 1
-    assert snapshot(client) == {}
+    for acks in (("a", ""), ("a", "tok"), ("b", "stale", "a", "tok")):
+        seed(client, items={"a": "A"}, meta={"a": "2 0 tok ", "b": "1 1 other "})
+        seed(client, **{copy: ["a"], place: {"a": NOW + 1}})
+        assert call(queue, ACK, *acks) == 1
+        assert snapshot(client) == {"meta": {"b": "1 1 other "}}
 
 
 @pytest.mark.parametrize("copy", ["ackbuf", "backup"])
@@ -1030,6 +1032,17 @@ def test_on_a_full_server_only_what_adds_an_item_is_refused_and_that_changes_not
     else:
         assert error is None
         check_nothing_lost(client, set("abcdefghijkl"))
+
+
+@pytest.mark.parametrize("put", [(PUT, *PLAIN), (PUT_NEW,)])
+def test_a_put_sent_again_to_a_full_server_is_answered(
+    queue: Any, client: redis.Redis, fill: Callable[[], None], put: tuple[Any, ...]
+) -> None:
+    slot = used_slot(queue, client)
+    assert call(queue, *put, "a", "A", slot=slot) == 1
+    fill()
+    assert call(queue, *put, "a", "A", slot=slot) == 1
+    assert snapshot(client) == {"items": {"a": "A"}, "queue": ["a"]}
 
 
 def test_a_full_server_can_be_emptied(
