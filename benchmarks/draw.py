@@ -24,12 +24,7 @@ RATES = {
     "echo": "echo",
 }
 COSTS = {
-    "put": "put",
-    "take": "get, ack",
-    "consume": "consume",
-    "consume_100": "consume, prefetch 100",
-    "put_many": "put by 100",
-    "take_many": "get, ack by 100",
+    move: RATES[move] for move in ("put", "take", "consume", "consume_100", "put_many", "take_many")
 }
 
 # What a command of a script is for, in calls that begin with that word, or in all.
