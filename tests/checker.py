@@ -186,8 +186,7 @@ def _judge_order(mode: Mode, verdict: Verdict) -> None:
     - a waiting get was handed: between that and its claim another get may take the next one, and
       itself it takes one of a higher priority that has come meanwhile; or that
     - may have been handed to somebody who was then killed, stopped, cut off, or ended, which
-      cannot be seen in the history; or, late by an interval of autoclean, to a get whose reply
-      took too long, as on a machine that stands still for a while.
+      cannot be seen in the history.
     """
     urgent = [
         (each.begun, each.at, each.who)
@@ -216,8 +215,6 @@ def _judge_order(mode: Mode, verdict: Verdict) -> None:
                 verdict.explained["overtaken while handed to a waiting get"] += 1
             elif ended or mode.hit(put.begun, first.at, *mode.kinds):
                 verdict.explained["overtaken while its holder was hit"] += 1
-            elif first.at - returned >= mode.interval - TICK:
-                verdict.explained["overtaken while a get had given up on it"] += 1
             else:
                 verdict.out_of_order += 1
                 verdict.problems.append(f"{item} came to {first.who} after a later one")

@@ -229,37 +229,35 @@ def test_an_item_that_comes_before_its_time_is_found() -> None:
 
 
 TWO = "1 p put 0 1 0 0\n 1.1 p ok 0\n 1.2 p put 1 1 0 0\n 1.3 p ok 1\n"
-LATER_FIRST = """1.45 a got p:1 uid 1 2.44 1.4 1\n 1.45 a ack p:1
-    1.5 b got p:0 uid 1 2.45 {begun} 1\n 1.5 b ack p:0\n"""
+LATER_FIRST = """2 a got p:1 uid 1 2.99 1.9 1\n 2 a ack p:1
+    2.1 b got p:0 uid 1 3.05 {begun} 1\n 2.1 b ack p:0\n"""
 
 
 def test_items_of_one_producer_out_of_order_are_found() -> None:
-    assert judged(TWO + LATER_FIRST.format(begun=1.4)).out_of_order == 1
+    assert judged(TWO + LATER_FIRST.format(begun=2)).out_of_order == 1
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         ("0 1 5 0", "1 1 0 0"),  # of another priority
-        ("0 1 0 0.3", "1 1 0 0"),  # delayed
+        ("0 1 0 0.5", "1 1 0 0"),  # delayed
     ],
 )
 def test_no_order_is_promised_of_what_differs(one: str, other: str) -> None:
     put = f"1 p put {one}\n 1.1 p ok 0\n 1.2 p put {other}\n 1.3 p ok 1\n"
-    assert judged(put + LATER_FIRST.format(begun=1.4)).fine
+    assert judged(put + LATER_FIRST.format(begun=2)).fine
 
 
 def test_a_consumer_that_records_a_later_item_first_is_out_of_order() -> None:
-    got = "1.45 r got p:1 uid 1 3 1.4 1\n 1.45 r ack p:1\n"
-    late = "{0} r got p:0 uid 1 3 1.4 1\n {0} r ack p:0"
-    assert judged(TWO + got + late.format(1.5)).out_of_order == 1
-    assert judged(TWO + got + late.format(2.2)).fine, "a get gave up on what it was handed"
+    got = "2 r got p:1 uid 1 3 1.9 1\n 2 r ack p:1\n 2.1 r got p:0 uid 1 3 1.9 1\n 2.1 r ack p:0"
+    assert judged(TWO + got).out_of_order == 1
 
 
 def test_order_is_not_asked_for_what_a_waiting_get_or_one_that_was_hit_may_have_had() -> None:
     waited = judged(TWO + LATER_FIRST.format(begun=1.05))
-    cut = "1.4 nemesis fault cut-connections *\n 1.4 nemesis over cut-connections *\n"
-    hit = judged(TWO + cut + LATER_FIRST.format(begun=1.4))
+    cut = "1.5 nemesis fault cut-connections *\n 1.5 nemesis over cut-connections *\n"
+    hit = judged(TWO + cut + LATER_FIRST.format(begun=2))
     for verdict in (waited, hit):
         assert verdict.fine
         assert sum(verdict.explained.values()) == 1
