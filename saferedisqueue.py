@@ -848,7 +848,7 @@ return reply
 local uid = count == '1' and woken ~= '1' and not ARGV[rest + 2]
   and redis.call('LINDEX', queue, '-1')
 local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
-local done, now = ARGV[rest], clock()
+local done, now = ARGV[rest], payload and clock()
 if payload and not redis.call('HGET', meta, uid)
     and (not done or is_out(redis.call('HGET', meta, done), ARGV[rest + 1]))
     and redis.call('EXISTS', delayed, priority, paused) == 0
