@@ -21,6 +21,6 @@ import sys
 from pathlib import Path
 
 # The servers, the cluster and 3.0.0's commands are those of the tests.
-_TESTS = str(Path(__file__).parents[1] / "tests")
+_TESTS = str(Path(__file__).parents[1] / "tests/tools")
 if _TESTS not in sys.path:
     sys.path.append(_TESTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,18 +10,7 @@ import redis
 
 import saferedisqueue
 import servers
-from helpers import FACES, Face
-
-# What a caller may set on a client, and the queue must work with. RESP 2 is the default of redis-py
-# up to 7, RESP 3 that of 8.
-SETTINGS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "decode": {"decode_responses": True},
-    "resp2": {"protocol": 2},
-    "resp3": {"protocol": 3},
-    "resp2-decode": {"protocol": 2, "decode_responses": True},
-    "resp3-decode": {"protocol": 3, "decode_responses": True},
-}
+from helpers import FACES, SETTINGS, Face, Make
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,9 +65,6 @@ def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
 def face(request: pytest.FixtureRequest) -> Iterator[Face]:
     with FACES[request.param]() as opened:
         yield opened
-
-
-Make = Callable[..., saferedisqueue.SafeRedisQueue[Any]]
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from conftest import Make
-from helpers import Release3, call, check_places, drain, eventually, lapse, seed, snapshot
+from helpers import Make, Release3, call, check_places, drain, eventually, lapse, seed, snapshot
 from saferedisqueue import CLAIM, PUT, SafeRedisQueue, _run
 
 

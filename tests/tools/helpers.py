@@ -14,6 +14,18 @@ import saferedisqueue
 from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue, _Steps
 
 Value = Any
+Make = Callable[..., SafeRedisQueue[Any]]  # the fixture of that name
+
+# What a caller may set on a client, and the queue must work with. RESP 2 is the default of redis-py
+# up to 7, RESP 3 that of 8.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "decode": {"decode_responses": True},
+    "resp2": {"protocol": 2},
+    "resp3": {"protocol": 3},
+    "resp2-decode": {"protocol": 2, "decode_responses": True},
+    "resp3-decode": {"protocol": 3, "decode_responses": True},
+}
 
 
 # -- faces -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import redis.sentinel
 
 import servers
 from helpers import Asyncio, Face, eventually, lapse, seed
+from permissions import DURABLE, PLAIN, REST
 from saferedisqueue import AsyncSafeRedisQueue, NotDurable, SafeRedisQueue
 from topologies import Cluster, Watched, ask, elsewhere, go_on, hang, identity, info
 
@@ -450,19 +451,6 @@ def test_a_certificate_of_another_ca_is_a_clear_error(
 
 
 # -- ACLs ------------------------------------------------------------------------------------------
-
-# What a user must be allowed on ~srq:*, inner commands of scripts included: to put, get, ack and
-# fail; for everything else; and for durable queues. README has the same lists.
-PLAIN = (
-    *("evalsha", "eval", "blmove", "get", "set", "time", "exists", "unlink"),
-    *("hset", "hget", "hmget", "hdel", "hexists", "rename", "pttl", "zrem", "zscore", "zcount"),
-    *("lpush", "rpush", "rpop", "llen", "lrem", "lrange", "lindex", "lpos"),
-)
-REST = (
-    *("del", "hlen", "ltrim", "pexpire"),
-    *("zadd", "zrange", "zrangebyscore", "zrevrangebyscore", "zcard"),
-)
-DURABLE = ("wait", "config|get", "info")
 
 
 def use_plain(make: Callable[..., Any], client: redis.Redis) -> None:

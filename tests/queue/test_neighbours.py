@@ -18,8 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import servers
-from conftest import Make
-from helpers import Asyncio, Face, check_places, drain, eventually, seed, snapshot
+from helpers import Asyncio, Face, Make, check_places, drain, eventually, seed, snapshot
 from saferedisqueue import SafeRedisQueue, SafeRedisQueueError
 from servers import Server, free_port
 from topologies import elsewhere

@@ -21,9 +21,9 @@ import pytest
 import redis
 from docutils import nodes
 
+import permissions
 import saferedisqueue
 import servers
-import test_deployments
 from helpers import Awaited, Face
 from saferedisqueue import (
     AsyncSafeRedisQueue,
@@ -37,7 +37,7 @@ from saferedisqueue import (
     Stats,
 )
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.rst").read_text(encoding="utf-8")
 
 # The server that examples name; they are run on a private one.
@@ -329,7 +329,7 @@ def test_the_errors_are_those_of_the_module() -> None:
 
 def test_the_commands_that_a_user_must_be_allowed_are_those_tested() -> None:
     shown = [text for _, language, text in BLOCKS if language == "code text"]
-    tested = [test_deployments.PLAIN, test_deployments.REST, test_deployments.DURABLE]
+    tested = [permissions.PLAIN, permissions.REST, permissions.DURABLE]
     assert [sorted(re.findall(r"\+(\S+)", text)) for text in shown] == list(map(sorted, tested))
 
 
@@ -387,15 +387,16 @@ def test_the_tests_that_are_named_exist() -> None:
     named = named_tests(parsed())
     assert len(named) > 50
     for file, function in named:
-        defined = re.findall(
-            r"^def (test_\w+)", (CHECKOUT / "tests" / file).read_text(), re.MULTILINE
-        )
+        (path,) = (CHECKOUT / "tests").rglob(file)
+        defined = re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
         assert function is None or function in defined, f"{file}: {function}"
 
 
 def test_the_files_of_tests_that_are_named_exist() -> None:
     named = {
-        path for text in literals() for path in re.findall(r"\b(?:tests|benchmarks)/\w+\.py", text)
+        path
+        for text in literals()
+        for path in re.findall(r"\b(?:tests|benchmarks)/[\w/]+\.py", text)
     }
     assert len(named) > 10
     assert {path for path in named if not (CHECKOUT / path).exists()} == set()

@@ -2,7 +2,7 @@
 
 A short run is part of the tests. A long one, on every server it finds or one of them:
 
-    python tests/test_model.py --minutes 10 --seed 7 [--server redis-6.2] [--face asyncio]
+    python tests/queue/test_model.py --minutes 10 --seed 7 [--server redis-6.2] [--face asyncio]
 
 It prints the seed of each batch; a failure is shrunk to the shortest program that shows it.
 

@@ -13,11 +13,11 @@ import pytest
 import redis
 
 import servers
+from command_line import CommandLine
 from helpers import PLACES, call, check_places, eventually, lapse, seed, snapshot
 from saferedis import doctor
 from saferedis.doctor import Finding, examine
 from saferedisqueue import SafeRedisQueue
-from test_command_line import CommandLine
 
 Queue = SafeRedisQueue[Any]
 

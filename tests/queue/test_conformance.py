@@ -1,7 +1,7 @@
 """The model is about this code: the same random calls to both, and the same keys and replies.
 
-Each trace is made from its seed, which a failure names. `python tests/test_conformance.py SECONDS`
-goes on with new seeds for so long.
+Each trace is made from its seed, which a failure names. With new seeds for so long:
+`python tests/queue/test_conformance.py SECONDS`
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import redis
 import model
 import saferedisqueue
 import servers
-from conftest import Make
-from helpers import Release3, call
+from helpers import Make, Release3, call
 from saferedisqueue import SafeRedisQueue, _Slot
 
 START = 1_700_000_000_000

@@ -17,7 +17,8 @@ Where the invariants of the design are checked (in explorer.py):
  9  no keys are left    drain, at its end
 10  undecodable items   drain and the worlds "pause": a consumer buries them and goes on
 
-`python tests/test_states.py` explores larger worlds, and prints a table; with names, only those.
+`python tests/queue/test_states.py` explores larger worlds, and prints a table; with
+names, only those.
 """
 
 from __future__ import annotations

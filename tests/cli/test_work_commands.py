@@ -9,42 +9,22 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 
 import servers
+from command_line import MODULE, SIGNALS, CommandLine, Queue, payloads, waiting
 from helpers import check_places, eventually, snapshot
 from saferedisqueue import SafeRedisQueue
-from test_command_line import MODULE, SIGNALS, CommandLine, payloads, waiting
-
-Queue = SafeRedisQueue[Any]
 
 # Tells that it runs, and its process id, and ends when the test says so, or is long over.
 UNTIL_TOLD = """
 echo $$ > "$0/$SAFEREDISQUEUE_UID"
 until [ -e "$0/go" ] || [ $((looks += 1)) -gt 3000 ]; do sleep 0.02; done
 """
-
-
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
-def cli(server: servers.Server, client: redis.Redis) -> CommandLine:
-    return CommandLine(server.url)
-
-
-@pytest.fixture
-def queue(make: Callable[..., Queue]) -> Queue:
-    return make()
 
 
 def running(directory: Path, *uids: str) -> list[int]:

@@ -1,8 +1,8 @@
 """A soak: producers and consumers as processes on one server, and faults that befall them.
 
-    python tests/soak.py --minutes 30 --history FILE    all modes, one after another
-    python tests/soak.py --modes kill-server --minutes 1 --seed 7
-    python tests/soak.py judge FILE                     judges a history, without a server
+    python tests/tools/soak.py --minutes 30 --history FILE    all modes, one after another
+    python tests/tools/soak.py --modes kill-server --minutes 1 --seed 7
+    python tests/tools/soak.py judge FILE                     judges a history, without a server
 
 Each process records what it does; checker.py judges the history: nothing may be lost or invented,
 and each second delivery must be explained by a fault, a lease that ended, or a fail. Prints a

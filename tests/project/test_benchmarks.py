@@ -14,7 +14,7 @@ import pytest
 
 import servers
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 SMALLEST = {"own", "streams", "list", "release3"}
 # Those with many processes take longer: one subject will do.
 MANY = ["worker", "crowd", "order", "cluster"]

@@ -24,8 +24,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from conftest import Make
-from helpers import Face, Failing, call, check_places, drain, eventually, seed, snapshot
+from helpers import Face, Failing, Make, call, check_places, drain, eventually, seed, snapshot
 from proxy import Proxy
 from saferedisqueue import STATS, SafeRedisQueue, WrongClient
 from servers import Server, free_port

@@ -1,7 +1,7 @@
 """Private servers for the tests: which there are, and one to start, stop and kill at will.
 
-`python tests/servers.py link DIRECTORY` gathers the servers of this environment and of PATH under
-their labels, once, for every other environment to use by path (SRQ_TEST_SERVERS).
+`python tests/tools/servers.py link DIRECTORY` gathers the servers of this environment and of PATH
+under their labels, once, for every other environment to use by path (SRQ_TEST_SERVERS).
 """
 
 from __future__ import annotations

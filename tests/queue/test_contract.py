@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from conftest import SETTINGS
-from helpers import Face, check_places, eventually, lapse, snapshot
+from helpers import SETTINGS, Face, check_places, eventually, lapse, snapshot
 from saferedisqueue import Item, NoItem
 from servers import Server
 

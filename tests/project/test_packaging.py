@@ -13,7 +13,7 @@ import saferedisqueue
 import servers
 
 MODULE = Path(saferedisqueue.__file__)
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 
 # What a user writes, and what both type checkers must make of it.
 CONSUMER = """\

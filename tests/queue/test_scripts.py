@@ -11,8 +11,7 @@ import pytest
 import redis
 
 import saferedisqueue
-from conftest import Make
-from helpers import PLACES, call, check_places, drain, lapse, seed, snapshot
+from helpers import PLACES, Make, call, check_places, drain, lapse, seed, snapshot
 from saferedisqueue import (
     ACK,
     BURY,

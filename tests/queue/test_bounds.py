@@ -1,6 +1,6 @@
 """No command holds the server for 10 ms, however much is queued; what an item takes of its memory.
 
-`python tests/test_bounds.py` prints the figures.
+`python tests/queue/test_bounds.py` prints the figures.
 """
 
 from __future__ import annotations
