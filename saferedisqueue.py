@@ -349,17 +349,18 @@ def _checked_name(name: object) -> str:
 
 # ---- Scripts -----------------------------------------------------------------------------------
 
-# In every script.
-_CLOCK = """
+# Passages of Lua that scripts share, by name. A text says in a line "-- needs: ..." on which of them
+# it is built. For tools: no promise between minor versions.
+PIECES: Final[dict[str, str]] = {
+    "clock": """
 -- Now, in ms, as text: what a command is given as a number is formatted anew each time.
 local function clock()
   if at ~= '' then return at end
   local t = redis.call('TIME')
   return t[1] .. string.sub('00000' .. t[2], -6, -4)
 end
-"""
-
-_COMMON = """
+""",
+    "call": """
 -- What this very call was answered before, if it was sent before; an older call is refused.
 local known = redis.call('GET', last)
 local latest, said = string.match(known or '0 ', '^(%d+) (.*)$')
@@ -378,11 +379,10 @@ local function answer(text)
     redis.call('SET', last, number .. ' ' .. text, 'PX', '3600000')
   end
 end
-"""
-
-# What is done most is first tried without the general way's many cases. Nothing may be written
-# before `noted`; where that fails, the general way decides.
-_NOTED = """
+""",
+    # What is done most is first tried without the general way's many cases. Nothing may be written
+    # before `noted`; where that fails, the general way decides.
+    "noted": """
 -- Note the answer before the call is done: one command instead of GET and SET. False, and nothing
 -- has changed, unless the slot has been used, this call is its newest, and there is memory for it.
 local function noted(text)
@@ -399,62 +399,64 @@ local function not_noted(failed)
   redis.call('SET', last, number - 1 .. ' ', 'KEEPTTL')
   return failed
 end
-"""
-
-_IS_OUT = """
--- Whether the delivery `token` of an item with this meta is neither over nor brought back.
-local function is_out(about, token)
+""",
+    "meta": """
+-- meta of a uid is 'deliveries time token score': how often it was delivered, when (in ms) and as
+-- what for the last time, and the score of its priority. The time is BACK when it has come back
+-- since, the token OVER when that delivery has ended otherwise; the score is '' without a priority.
+local BACK, OVER = '0', '-'
+local function meta_fields(about)
+  local deliveries, time, token, score = string.match(about or '', '^(%d+) (%d+) (%S+) (%-?%d*)$')
+  -- A foreign value must not keep an item from moving.
+  if not score or #score >= 20 then return 0, '', OVER, '' end
+  return tonumber(deliveries), time, token, score
+end
+local function meta_value(deliveries, time, token, score)
+  return deliveries .. ' ' .. time .. ' ' .. token .. ' ' .. score
+end
+""",
+    "token": """
+-- Whether the delivery `token` is the latest one of an item with this meta.
+local function is_latest(token, about)
   return about and string.find(about, ' ' .. token .. ' ', 1, true)
-    and not string.find(about, '^%d+ 0 ')
 end
-"""
-
-_META = """
--- meta of a uid is 'deliveries time token score': the token is '-' once the delivery is over, the
--- score '' for an item without priority.
-local function is_token_of(token, about)
-  return about and string.find(about, ' ' .. token .. ' ', 1, true)
+-- And whether it is neither over nor brought back.
+local function is_out(token, about)
+  return is_latest(token, about) and not string.find(about, '^%d+ 0 ')
 end
-local function deliveries(about)
-  return about and tonumber(string.match(about, '^%d+')) or 0
+""",
+    "unlimited": """
+-- A write that needs no memory: after it the server refuses none of a script's writes for want of
+-- memory, so that all of them can add before they remove, and a full server can be emptied.
+local function lift_memory_limit()
+  redis.call('HDEL', meta, '')
 end
-local function score_of(about)
-  local score = about and string.match(about, ' (%-?%d+)$')
-  return score and #score < 20 and score or ''  -- a foreign value must not keep an item from moving
-end
-"""
-
-# A write that needs no memory: after it the server refuses none of a script's writes for want of
-# memory, so that all of them can add before they remove, and a full server can be emptied.
-_AT_MAXMEMORY = """
-redis.call('HDEL', meta, '')
-"""
-
-# Places that items go to and come from.
-_RING = """
+""",
+    "ring": """
 -- A consumer that waits sees only the list: an empty string in it, the bell, tells of a priority.
 local function ring()
   if redis.call('EXISTS', queue) == 0 then redis.call('RPUSH', queue, '') end
 end
-"""
-
-_READY = f"""{_RING}
+""",
+    "ready": """
+-- needs: meta ring
 local function make_ready(uid, about, end_of_queue)
-  if score_of(about) == '' then
+  local _, _, _, score = meta_fields(about)
+  if score == '' then
     redis.call(end_of_queue or 'LPUSH', queue, uid)
   else
-    redis.call('ZADD', priority, score_of(about), uid)
+    redis.call('ZADD', priority, score, uid)
     ring()
   end
 end
-"""
-
-_HELD = """
+""",
+    "held": """
+-- needs: meta token
 -- The key that holds `uid` while it is in flight, and its meta; nil if it is not, or if `token`
 -- (unless '') is not the token of its latest delivery.
 local function held(uid, token)
   local about = redis.call('HGET', meta, uid)
-  if token ~= '' and not is_token_of(token, about) then return nil end
+  if token ~= '' and not is_latest(token, about) then return nil end
   if redis.call('HEXISTS', items, uid) == 0 then return nil end
   if redis.call('ZSCORE', leases, uid) then return leases, about end
   for _, list in ipairs({ackbuf, backup}) do
@@ -468,26 +470,53 @@ local function leave(place, uid)
     redis.call('LREM', place, -1, uid)
   end
 end
-local function retire(uid, about, count)
-  if about then redis.call('HSET', meta, uid, count .. ' 0 - ' .. score_of(about)) end
+-- End a delivery in meta; `uncounted` of its item's deliveries are taken off.
+local function retire(uid, about, uncounted)
+  if not about then return end
+  local deliveries, _, _, score = meta_fields(about)
+  redis.call('HSET', meta, uid, meta_value(math.max(deliveries - uncounted, 0), BACK, OVER, score))
 end
-"""
-
-_FORGET = """
+""",
+    "give_back": """
+-- needs: ready held
+-- Give an item in flight back, to the front of the queue.
+local function give_back(uid, token, uncounted)
+  local place, about = held(uid, token)
+  if not place then return 0 end
+  retire(uid, about, uncounted)
+  make_ready(uid, about, 'RPUSH')
+  leave(place, uid)
+  return 1
+end
+""",
+    "moved": """
+-- needs: meta
+-- Give back what a BLMOVE has moved to ackbuf for a caller whose latest answer is of the time
+-- `seen`, unless it was requeued and claimed meanwhile.
+local function give_moved_back(uid, seen)
+  local _, time, token = meta_fields(redis.call('HGET', meta, uid))
+  if token ~= OVER and tonumber(time) >= tonumber(seen) then return end
+  for _, list in ipairs({ackbuf, backup}) do  -- autoclean may have come in between
+    if redis.call('LPOS', list, uid) then
+      redis.call('RPUSH', queue, uid)
+      redis.call('LREM', list, 1, uid)
+      return
+    end
+  end
+end
+""",
+    "forget": """
+-- needs: token
 -- Forget the items of ARGV[i] to ARGV[stop], uid and token in turn, wherever they stand; how many.
 -- With a token, unless '', only if it is that of the latest delivery.
 local function forget(i, stop)
   local uids, mine, about = {}, {}, nil
   for j = i, stop, 2 do uids[#uids + 1] = ARGV[j] end
-  local abouts, token, noted = redis.call('HMGET', meta, unpack(uids)), '', nil
-  for j, uid in ipairs(uids) do
-    if ARGV[i + 2 * j - 1] ~= token then
-      token = ARGV[i + 2 * j - 1]
-      noted = ' ' .. token .. ' '
-    end
-    if token == '' or abouts[j] and string.find(abouts[j], noted, 1, true) then
-      mine[#mine + 1] = uid
-      about = abouts[j]
+  for j, found in ipairs(redis.call('HMGET', meta, unpack(uids))) do
+    local token = ARGV[i + 2 * j - 1]
+    if token == '' or is_latest(token, found) then
+      mine[#mine + 1] = uids[j]
+      about = found
     end
   end
   if not mine[1] then return 0 end
@@ -505,9 +534,8 @@ local function forget(i, stop)
   end
   return there
 end
-"""
-
-_FORGET_ONE = """
+""",
+    "forget_one": """
 -- Forget an item that its holder has done, wherever it stands; 0 if it was gone, or an error.
 local function forget_one(uid)
   local there = redis.pcall('HDEL', items, uid)
@@ -520,35 +548,71 @@ local function forget_one(uid)
   end
   return there
 end
-"""
-
-_RETURN = """
--- Give an item in flight back, to the front of the queue.
-local function give_back(uid, token, uncounted)
-  local place, about = held(uid, token)
-  if not place then return 0 end
-  retire(uid, about, math.max(deliveries(about) - uncounted, 0))
-  make_ready(uid, about, 'RPUSH')
-  leave(place, uid)
-  return 1
+""",
+    "bring_back": """
+-- needs: ready
+-- Make ready what has lapsed, is due, or whose holder went away. Its time is over; its token stays,
+-- so that its holder may still ack. But what was claimed after `before` is out elsewhere: then this
+-- is a second copy, to be found by that time. Returns whether it has a priority.
+local function bring_back(uid, before)
+  local about = redis.call('HGET', meta, uid)
+  local deliveries, time, token, score = meta_fields(about)
+  make_ready(uid, about)
+  if about and (tonumber(time) or 0) <= before then
+    redis.call('HSET', meta, uid, meta_value(deliveries, BACK, token, score))
+  end
+  return score ~= ''
 end
-"""
-
-_MOVED_BACK = """
--- Give back what a BLMOVE has moved to ackbuf for a caller whose latest answer is of the time
--- `seen`, unless it was requeued and claimed meanwhile.
-local function give_moved_back(uid, seen)
-  local time, token = string.match(redis.call('HGET', meta, uid) or '', '^%d+ (%d+) (%S+) ')
-  if token and token ~= '-' and tonumber(time) >= tonumber(seen) then return end
-  for _, list in ipairs({ackbuf, backup}) do  -- autoclean may have come in between
-    if redis.call('LPOS', list, uid) then
-      redis.call('RPUSH', queue, uid)
-      redis.call('LREM', list, 1, uid)
-      return
+""",
+    "autoclean": """
+-- needs: bring_back
+-- backup is emptied into queue, a hundred at most, then takes over ackbuf, and only then the lock is
+-- set: so it can stop anywhere and be resumed. ttl: of the lock, in ms. Returns whether one that
+-- came back has a priority.
+local function autoclean(ttl, now)
+  local found = false
+  if ttl == -1 then
+    -- Of a 3.0.0 that died while it requeued, or of one that is just slow: give it time.
+    redis.call('PEXPIRE', backuplock, math.max(10 * interval, 600000))
+  elseif ttl == -2 then
+    for _ = 1, 100 do
+      local uid = redis.call('LINDEX', backup, -1)
+      if not uid then break end
+      found = bring_back(uid, now - interval) or found
+      redis.call('RPOP', backup)
+    end
+    if redis.call('EXISTS', backup) == 0 then
+      if redis.call('LLEN', ackbuf) > 0 then redis.call('RENAME', ackbuf, backup) end
+      redis.call('SET', backuplock, 1, 'PX', interval)
     end
   end
+  return found
 end
-"""
+""",
+    "next_due": """
+-- The ms until the next item lapses or is due, or -1.
+local function next_due(now)
+  local least = -1
+  for _, set in ipairs(redis.call('EXISTS', leases, delayed) > 0 and {leases, delayed} or {}) do
+    local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+    local wait = first[1] and math.max(first[2] - now, 1)
+    if wait and (least < 0 or wait < least) then least = wait end
+  end
+  return least
+end
+""",
+}
+
+
+def _pieces(text: str, there: Sequence[str] = ()) -> dict[str, str]:
+    """The pieces that a text needs, and that those need, each after those it is built on."""
+    found: dict[str, str] = {}
+    needs = re.search(r"^-- needs: (.*)\n", text, re.MULTILINE)
+    for name in needs[1].split() if needs else ():
+        if name not in (*there, *found):
+            found |= _pieces(PIECES[name], (*there, *found))
+            found[name] = PIECES[name]
+    return found
 
 
 class Script:
@@ -557,21 +621,33 @@ class Script:
     ``keys`` and ``args`` name KEYS and ARGV for the body. The last key is always ``last``, the
     caller's; the first two arguments are always ``number``, that of the call, and ``at``, the time
     in ms or '' for the server's own; what follows the named arguments begins at ARGV[rest].
-    ``quick`` is a shorter way for the most frequent case, which ends as ``body`` would.
+    ``quick`` is a shorter way for the most frequent case, which ends as ``body`` would. Both may
+    begin with a line ``-- needs: ...`` that names `PIECES`; all have ``clock``, and the body
+    ``call``.
 
     A script that errors half-way is not rolled back. So each adds a place before it removes the
     other: stopped after any of its commands it leaves a uid twice, or one without an item, and get
     drops both; never an item without a place.
+
+    For tools: no promise between minor versions.
     """
 
     def __init__(self, keys: str, args: str, body: str, quick: str = "") -> None:
         self.keys = keys.split()
         names = ["number", "at", *args.split()]
         arguments = ", ".join(f"ARGV[{i}]" for i in range(1, len(names) + 1))
-        self.text = (
-            f"local {', '.join([*self.keys, 'last'])} = unpack(KEYS)\n"
-            f"local {', '.join(names)}, rest = {arguments}, {len(names) + 1}\n"
-            f"{_CLOCK}{quick}{_COMMON}{body}"
+        early = {"clock": PIECES["clock"], **_pieces(quick)}
+        general = _pieces(body, tuple(early))
+        self.text = "".join(
+            (
+                f"local {', '.join([*self.keys, 'last'])} = unpack(KEYS)\n",
+                f"local {', '.join(names)}, rest = {arguments}, {len(names) + 1}\n",
+                *early.values(),
+                quick,
+                PIECES["call"],
+                *general.values(),
+                body,
+            )
         )
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
@@ -594,8 +670,9 @@ redis.call('HSET', items, unpack(ARGV, rest))
 answer(#uids)
 return #uids
 """,
-    f"""{_NOTED}
-local uids = {{}}
+    """
+-- needs: noted
+local uids = {}
 for i = rest, #ARGV, 2 do uids[#uids + 1] = ARGV[i] end
 if noted(#uids) then
   local done = redis.pcall('LPUSH', queue, unpack(uids))
@@ -612,16 +689,17 @@ end
 PUT = Script(
     "items queue meta delayed priority",
     "delay due level maxsize",
-    f"""
+    """
+-- needs: meta unlimited ring
 -- Queue the items of ARGV[rest], uid and payload in turn, that are not there yet.
 -- delay, due: ms from now, or ms since the epoch, or ''. level: the priority. maxsize: or ''.
 -- Returns how many were put, or -1 if they would be more than maxsize.
 if said then
-  {_AT_MAXMEMORY}
+  lift_memory_limit()
   answer(said)  -- written again: WAIT speaks of the writes of this connection only
   return tonumber(said)
 end
-local uids, fields, count = {{}}, {{}}, 0
+local uids, fields, count = {}, {}, 0
 for i = rest, #ARGV, 2 do
   local uid = ARGV[i]
   if redis.call('HEXISTS', items, uid) == 0 then
@@ -646,7 +724,8 @@ elseif count > 0 then
   for i, uid in ipairs(uids) do
     score = score + 1
     -- Also for a delayed one, or a ghost of that uid in the queue would be delivered early.
-    redis.call('HSET', meta, uid, '0 0 - ' .. (level ~= '0' and string.format('%.0f', score) or ''))
+    local own = level ~= '0' and string.format('%.0f', score) or ''
+    redis.call('HSET', meta, uid, meta_value(0, BACK, OVER, own))
     if due ~= '' then
       redis.call('ZADD', delayed, due + (i - 1) / 1000, uid)
     else
@@ -654,10 +733,7 @@ elseif count > 0 then
     end
   end
   redis.call('HSET', items, unpack(fields))
-  if due == '' then
-    {_RING}
-    ring()
-  end
+  if due == '' then ring() end
 end
 answer(count)
 return count
@@ -667,80 +743,45 @@ return count
 CLAIM = Script(
     "items queue ackbuf backup backuplock meta leases delayed priority dead reasons paused",
     "token interval lease count most woken moved seen",
-    f"""
+    """
+-- needs: held forget unlimited moved autoclean next_due
 -- Ack ARGV[rest], uid and token in turn; bring back what is due and what its holders left; then
 -- hand out up to `count` ready uids as the delivery `token`.
 -- interval: ms between two autocleans, or ''. lease: ms, or '' for none. most: deliveries, or ''.
 -- woken '1': a BLMOVE put `moved` into ackbuf for this caller, whose latest answer is of `seen`.
 -- Returns now, a verdict, a deadline (0: none), and uid, payload, deliveries of each delivery. The
 -- verdict, if there is none: 0 claim again, -1 nothing is due, -2 paused, else ms until the next.
-local now, out = clock(), {{}}
+local now, out = clock(), {}
 local ends = lease ~= '' and string.format('%.0f', now + lease)
-local reply = {{tonumber(now), 0, tonumber(ends or 0)}}
+local reply = {tonumber(now), 0, tonumber(ends or 0)}
 if said then
-  {_META}{_HELD}
-  for _, uid in ipairs(said ~= '' and cmsgpack.unpack(said) or {{}}) do
+  for _, uid in ipairs(said ~= '' and cmsgpack.unpack(said) or {}) do
     local place, about = held(uid, token)
     if place then
       if place == leases then reply[3] = tonumber(redis.call('ZSCORE', leases, uid)) end
-      for _, value in ipairs({{uid, redis.call('HGET', items, uid), deliveries(about)}}) do
+      for _, value in ipairs({uid, redis.call('HGET', items, uid), (meta_fields(about))}) do
         reply[#reply + 1] = value
       end
     end
   end
   return reply
 end
-local acked = 0
-if ARGV[rest] then
-  {_FORGET}
-  acked = forget(rest, #ARGV)
-end
-if acked == 0 then
-  {_AT_MAXMEMORY}
-end
-if woken == '1' then
-  {_MOVED_BACK}
-  give_moved_back(moved, seen)
-end
+local acked = ARGV[rest] and forget(rest, #ARGV) or 0
+if acked == 0 then lift_memory_limit() end
+if woken == '1' then give_moved_back(moved, seen) end
 
 -- What most queues do not use, or not now, costs them these three commands.
 local rare = redis.call('EXISTS', delayed, priority, paused) > 0
 local lapsed = redis.call('ZCOUNT', leases, '-inf', now) > 0
 local ttl = interval ~= '' and redis.call('PTTL', backuplock) or 0
 if rare or lapsed or ttl < 0 then
-  {_META}{_READY}
-  local function bring_back(uid, before)
-    local about = redis.call('HGET', meta, uid)
-    if score_of(about) ~= '' then rare = true end
-    make_ready(uid, about)
-    -- Its time is over; its token stays, so that its holder may still ack. But what was claimed
-    -- after `before` is out elsewhere: then this is a second copy, to be found by that time.
-    if about and tonumber(string.match(about, ' (%d+) ') or 0) <= before then
-      redis.call('HSET', meta, uid, (string.gsub(about, ' %d+ ', ' 0 ', 1)))
-    end
-  end
-  for _, set in ipairs((rare or lapsed) and {{leases, delayed}} or {{}}) do
+  for _, set in ipairs((rare or lapsed) and {leases, delayed} or {}) do
     for _, uid in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, 100)) do
-      bring_back(uid, tonumber(now))
+      rare = bring_back(uid, tonumber(now)) or rare
       redis.call('ZREM', set, uid)
     end
   end
-  -- Autoclean: backup is emptied into queue, then takes over ackbuf, and only then the lock is set.
-  if ttl == -1 then
-    -- Of a 3.0.0 that died while it requeued, or of one that is just slow: give it time.
-    redis.call('PEXPIRE', backuplock, math.max(10 * interval, 600000))
-  elseif ttl == -2 then
-    for _ = 1, 100 do
-      local uid = redis.call('LINDEX', backup, -1)
-      if not uid then break end
-      bring_back(uid, now - interval)
-      redis.call('RPOP', backup)
-    end
-    if redis.call('EXISTS', backup) == 0 then
-      if redis.call('LLEN', ackbuf) > 0 then redis.call('RENAME', ackbuf, backup) end
-      redis.call('SET', backuplock, 1, 'PX', interval)
-    end
-  end
+  rare = autoclean(ttl, now) or rare
   if redis.call('EXISTS', paused) == 1 then
     answer('')
     reply[2] = -2
@@ -751,21 +792,21 @@ end
 -- Rounds: look at as many uids as are wanted, at one of priority; note what of them is delivered;
 -- only then take them away.
 local wanted, looked, bytes, scans, exhausted = tonumber(count), 0, 0, 0, false
-local delivered_once, taken = '1 ' .. now .. ' ' .. token .. ' ', {{}}
+local delivered_once, taken = meta_value(1, now, token, ''), {}
 while #out < wanted and looked < 1000 and bytes <= 1000000 and scans < 4 do
   local from, uids = queue, nil
-  local first = rare and redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES') or {{}}
+  local first = rare and redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES') or {}
   if first[1] and tonumber(first[2]) <= 0 then
-    from, uids = priority, {{first[1]}}
+    from, uids = priority, {first[1]}
   else
     uids = redis.call('LRANGE', queue, out[1] and #out - wanted or '-' .. count, '-1')
-    if not uids[1] and first[1] then from, uids = priority, {{first[1]}} end
+    if not uids[1] and first[1] then from, uids = priority, {first[1]} end
   end
   if not uids[1] then
     exhausted = true
     break
   end
-  local abouts, places, notes = redis.call('HMGET', meta, unpack(uids)), {{}}, {{}}
+  local abouts, places, notes = redis.call('HMGET', meta, unpack(uids)), {}, {}
   local i = #uids
   repeat
     local uid, about = uids[i], abouts[i]
@@ -773,13 +814,13 @@ while #out < wanted and looked < 1000 and bytes <= 1000000 and scans < 4 do
     local payload = uid ~= '' and redis.call('HGET', items, uid)
     local attempt, note, elsewhere = 1, nil, taken[uid]
     if about and payload and not elsewhere then
-      {_META}
-      attempt = deliveries(about) + 1
-      note = attempt .. ' ' .. now .. ' ' .. token .. ' ' .. score_of(about)
+      local delivered, time, _, score = meta_fields(about)
+      attempt = delivered + 1
+      note = meta_value(attempt, now, token, score)
       -- One that was delivered before may be a second copy: 3.0.0's fail makes such.
       elsewhere = redis.call('ZSCORE', leases, uid) or redis.call('ZSCORE', delayed, uid)
         or redis.call('ZSCORE', dead, uid)
-      if not elsewhere and not string.find(about, '^%d+ 0 ') then
+      if not elsewhere and time ~= BACK then
         scans = scans + 1
         elsewhere = redis.call('LPOS', ackbuf, uid) or redis.call('LPOS', backup, uid)
       end
@@ -823,19 +864,13 @@ while #out < wanted and looked < 1000 and bytes <= 1000000 and scans < 4 do
 end
 if rare then
   if redis.call('EXISTS', priority) == 1 then
-    {_RING}
     ring()
   elseif redis.call('LINDEX', queue, -1) == '' then
     redis.call('RPOP', queue)
   end
 end
 if exhausted and #out == 0 then
-  reply[2] = -1
-  for _, set in ipairs(redis.call('EXISTS', leases, delayed) > 0 and {{leases, delayed}} or {{}}) do
-    local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
-    local wait = first[1] and math.max(first[2] - now, 1)
-    if wait and (reply[2] < 0 or wait < reply[2]) then reply[2] = wait end
-  end
+  reply[2] = next_due(now)
   if redis.call('EXISTS', items) == 0 then
     redis.call('UNLINK', ackbuf, backup, meta, leases, delayed, priority, dead, reasons)
   end
@@ -843,20 +878,20 @@ end
 answer(out[1] and cmsgpack.pack(out) or '')
 return reply
 """,
-    f"""{_NOTED}{_IS_OUT}
+    """
+-- needs: noted token meta forget_one
 -- One item that was never delivered, nothing rarely used in use, nothing due, and at most one ack.
 local uid = count == '1' and woken ~= '1' and not ARGV[rest + 2]
   and redis.call('LINDEX', queue, '-1')
 local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
 local done, now = ARGV[rest], payload and clock()
 if payload and not redis.call('HGET', meta, uid)
-    and (not done or is_out(redis.call('HGET', meta, done), ARGV[rest + 1]))
+    and (not done or is_out(ARGV[rest + 1], redis.call('HGET', meta, done)))
     and redis.call('EXISTS', delayed, priority, paused) == 0
     and redis.call('ZCOUNT', leases, '-inf', now) == 0
     and (interval == '' or redis.call('PTTL', backuplock) >= 0)
-    and noted(cmsgpack.pack({{uid}})) then
+    and noted(cmsgpack.pack({uid})) then
   if done then
-    {_FORGET_ONE}
     local there = forget_one(done)
     if type(there) == 'table' then return not_noted(there) end
   end
@@ -866,9 +901,9 @@ if payload and not redis.call('HGET', meta, uid)
   else
     redis.call('LPUSH', ackbuf, uid)
   end
-  redis.call('HSET', meta, uid, '1 ' .. now .. ' ' .. token .. ' ')
+  redis.call('HSET', meta, uid, meta_value(1, now, token, ''))
   redis.call('RPOP', queue)
-  return {{tonumber(now), 0, tonumber(ends or 0), uid, payload, 1}}
+  return {tonumber(now), 0, tonumber(ends or 0), uid, payload, 1}
 end
 """,
 )
@@ -876,24 +911,22 @@ end
 ACK = Script(
     "items ackbuf backup meta leases delayed priority dead reasons",
     "",
-    f"""
+    """
+-- needs: forget unlimited
 -- Forget the items of ARGV[rest], uid and token in turn, wherever they stand; with a token, unless
 -- '', only if it is that of the latest delivery. Returns how many this call settled.
 if said then return tonumber(said) end
-{_FORGET}
 local settled = forget(rest, #ARGV)
-if settled == 0 then
-  {_AT_MAXMEMORY}
-end
+if settled == 0 then lift_memory_limit() end
 answer(settled)
 return settled
 """,
-    f"""{_NOTED}{_IS_OUT}
+    """
+-- needs: noted token forget_one
 -- One item that its holder got.
 local uid = not ARGV[rest + 2] and ARGV[rest]
-if uid and ARGV[rest + 1] ~= '' and is_out(redis.call('HGET', meta, uid), ARGV[rest + 1])
+if uid and ARGV[rest + 1] ~= '' and is_out(ARGV[rest + 1], redis.call('HGET', meta, uid))
     and noted('1') then
-  {_FORGET_ONE}
   local there = forget_one(uid)
   if type(there) == 'table' then return not_noted(there) end
   if there == 0 then redis.call('SET', last, number .. ' 0', 'KEEPTTL') end
@@ -905,11 +938,12 @@ end
 TOUCH = Script(
     "items ackbuf backup meta leases",
     "lease",
-    f"""
+    """
+-- needs: held unlimited
 -- Items in flight, uid and token in turn in ARGV[rest], have a lease that ends in `lease` ms.
 -- Returns the deadline of each, 0 for those that are not this holder's.
-{_META}{_HELD}{_AT_MAXMEMORY}
-local deadlines = {{}}
+lift_memory_limit()
+local deadlines = {}
 for i = rest, #ARGV, 2 do
   local uid = ARGV[i]
   local place = held(uid, ARGV[i + 1])
@@ -924,19 +958,20 @@ return deadlines
 FAIL = Script(
     "items queue ackbuf backup meta leases delayed priority dead reasons",
     "most reason",
-    f"""
+    """
+-- needs: ready held unlimited
 -- Items in flight, uid, token and delay in turn in ARGV[rest], go to the back of the queue, or are
 -- delayed by so many ms, or are dead if `most`, unless '', deliveries are over.
 -- Returns how many this call moved.
 if said then return tonumber(said) end
-{_META}{_READY}{_HELD}{_AT_MAXMEMORY}
+lift_memory_limit()
 local settled = 0
 for i = rest, #ARGV, 3 do
   local uid, delay = ARGV[i], tonumber(ARGV[i + 2])
   local place, about = held(uid, ARGV[i + 1])
   if place then
-    retire(uid, about, deliveries(about))
-    if most ~= '' and deliveries(about) >= tonumber(most) then
+    retire(uid, about, 0)
+    if most ~= '' and meta_fields(about) >= tonumber(most) then
       redis.call('HSET', reasons, uid, reason ~= '' and reason or 'failed ' .. most .. ' times')
       redis.call('ZADD', dead, clock(), uid)
     elseif delay > 0 then
@@ -956,11 +991,12 @@ return settled
 HAND_BACK = Script(
     "items queue ackbuf backup meta leases priority",
     "uncounted",
-    f"""
+    """
+-- needs: give_back unlimited
 -- Items in flight, uid and token in turn in ARGV[rest], newest first, go back to the front of the
 -- queue, with uncounted '1' as if they had not been got. Returns how many this call moved.
 if said then return tonumber(said) end
-{_META}{_READY}{_HELD}{_RETURN}{_AT_MAXMEMORY}
+lift_memory_limit()
 local settled = 0
 for i = rest, #ARGV, 2 do settled = settled + give_back(ARGV[i], ARGV[i + 1], uncounted) end
 answer(settled)
@@ -971,12 +1007,13 @@ return settled
 UNDO = Script(
     "items queue ackbuf backup meta leases priority",
     "token woken moved seen",
-    f"""
+    """
+-- needs: give_back moved unlimited
 -- Undo the call before this one, the claim `token` (none if ''), and what a BLMOVE moved for it. If
 -- that claim is still on its way it will be refused, being older than this call. Returns 1.
 if said then return 1 end
-{_META}{_READY}{_HELD}{_RETURN}{_MOVED_BACK}{_AT_MAXMEMORY}
-local uids = token ~= '' and before ~= '' and cmsgpack.unpack(before) or {{}}
+lift_memory_limit()
+local uids = token ~= '' and before ~= '' and cmsgpack.unpack(before) or {}
 for i = #uids, 1, -1 do give_back(uids[i], token, 1) end
 if woken == '1' then give_moved_back(moved, seen) end
 answer('')
@@ -987,13 +1024,14 @@ return 1
 BURY = Script(
     "items ackbuf backup meta leases dead reasons",
     "uid token reason",
-    f"""
+    """
+-- needs: held unlimited
 -- An item in flight goes to the dead letters. Returns 1 if this call did it, else 0.
 if said then return tonumber(said) end
-{_META}{_HELD}{_AT_MAXMEMORY}
+lift_memory_limit()
 local place, about = held(uid, token)
 if place then
-  retire(uid, about, deliveries(about))
+  retire(uid, about, 0)
   redis.call('HSET', reasons, uid, reason)
   redis.call('ZADD', dead, clock(), uid)
   leave(place, uid)
@@ -1006,12 +1044,12 @@ return place and 1 or 0
 FORWARD = Script(
     "items ackbuf backup meta leases delayed priority dead reasons to_items to_queue",
     "uid token to_uid payload",
-    f"""
+    """
+-- needs: forget
 -- Put an item into another queue and forget this one, if it still is this holder's. 1 if so, or 0.
 if said then return tonumber(said) end
-{_META}{_FORGET}
 local mine = redis.call('HEXISTS', items, uid) == 1
-  and (token == '' or is_token_of(token, redis.call('HGET', meta, uid)))
+  and (token == '' or is_latest(token, redis.call('HGET', meta, uid)))
 if mine then
   redis.call('LPUSH', to_queue, to_uid)
   redis.call('HSET', to_items, to_uid, payload)
@@ -1046,22 +1084,24 @@ return found
 REVIVE = Script(
     "items queue meta priority dead reasons",
     "",
-    f"""
+    """
+-- needs: ready unlimited
 -- The dead items of ARGV[rest], or the 100 that died first if none are named, are ready again as if
 -- never delivered. Returns how many there were and how many of them were revived.
 if said then
   local count, revived = string.match(said, '^(%d+) (%d+)$')
-  return {{tonumber(count), tonumber(revived)}}
+  return {tonumber(count), tonumber(revived)}
 end
-{_META}{_READY}{_AT_MAXMEMORY}
-local revived, uids = 0, {{unpack(ARGV, rest)}}
+lift_memory_limit()
+local revived, uids = 0, {unpack(ARGV, rest)}
 if #uids == 0 then uids = redis.call('ZRANGE', dead, 0, 99) end
 for _, uid in ipairs(uids) do
   if redis.call('ZSCORE', dead, uid) then
     local about = redis.call('HGET', meta, uid)
     if redis.call('HEXISTS', items, uid) == 1 then
       -- With meta in any case: stopped before ZREM, the copy in queue will be found to be one.
-      redis.call('HSET', meta, uid, '0 0 - ' .. score_of(about))
+      local _, _, _, score = meta_fields(about)
+      redis.call('HSET', meta, uid, meta_value(0, BACK, OVER, score))
       make_ready(uid, about)
       revived = revived + 1
     end
@@ -1070,7 +1110,7 @@ for _, uid in ipairs(uids) do
   end
 end
 answer(#uids .. ' ' .. revived)
-return {{#uids, revived}}
+return {#uids, revived}
 """,
 )
 

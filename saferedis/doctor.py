@@ -20,9 +20,6 @@ from typing import Any, NamedTuple
 from redis.exceptions import ResponseError
 
 from saferedisqueue import (
-    _AT_MAXMEMORY,
-    _META,
-    _READY,
     SafeRedisQueue,
     Script,
     _check_count,
@@ -210,18 +207,18 @@ return {reply[1], uids}
 STANDS = Script(
     "items queue ackbuf backup meta leases delayed priority dead",
     "uid repair most",
-    f"""
+    """
+-- needs: ready unlimited
 -- Returns the places where an item stands, one as often as it stands there; nil if it is gone. With
 -- repair '1' one that stands nowhere is made ready, as autoclean does.
 -- most: entries of a list to look at from either end. One that came since it was read through is
 -- among them.
-if said then return {{}} end
-{_META}{_READY}
+if said then return {} end
 if redis.call('HEXISTS', items, uid) == 0 then return false end
-local places, lists = {{}}, {{queue = queue, ackbuf = ackbuf, backup = backup}}
+local places, lists = {}, {queue = queue, ackbuf = ackbuf, backup = backup}
 for name, list in pairs(lists) do
-  local found = {{}}
-  for _, rank in ipairs({{1, -1}}) do
+  local found = {}
+  for _, rank in ipairs({1, -1}) do
     for _, at in ipairs(redis.call('LPOS', list, uid, 'RANK', rank, 'COUNT', 0, 'MAXLEN', most)) do
       if not found[at] then places[#places + 1] = name end
       found[at] = true
@@ -229,12 +226,12 @@ for name, list in pairs(lists) do
     if redis.call('LLEN', list) <= tonumber(most) then break end
   end
 end
-local sets = {{leases = leases, delayed = delayed, priority = priority, dead = dead}}
+local sets = {leases = leases, delayed = delayed, priority = priority, dead = dead}
 for name, set in pairs(sets) do
   if redis.call('ZSCORE', set, uid) then places[#places + 1] = name end
 end
 if #places == 0 and repair == '1' then
-  {_AT_MAXMEMORY}
+  lift_memory_limit()
   make_ready(uid, redis.call('HGET', meta, uid))
   answer('')
 end
