@@ -2621,10 +2621,7 @@ class _ConsumeSteps(_HoldingSteps[D]):
 
     async def _next(self) -> D | None:
         """The next item, or None when the timeout is over; the one before is acked."""
-        if self._pid != os.getpid():
-            raise SafeRedisQueueError(
-                "this consumer belongs to the process that was forked: make one in this process"
-            )
+        self._check_process()
         while True:
             self._finish_current()
             if not self._renew and self._in_state(_State.AHEAD):
@@ -2641,6 +2638,12 @@ class _ConsumeSteps(_HoldingSteps[D]):
             for each in fetched:
                 each._state = _State.AHEAD
             self._coming = iter(fetched)
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():  # what it holds, and its helper, are the parent's
+            raise SafeRedisQueueError(
+                "this consumer belongs to the process that was forked: make one in this process"
+            )
 
     def _take_ahead(self) -> D | None:
         """The next of the items that were fetched ahead."""
@@ -2832,6 +2835,7 @@ class Consumer(_BlockingConsume[T]):
         return self
 
     def __next__(self) -> Delivery[T]:
+        self._check_process()
         self._finish_current()
         item = self._take_ahead() if self._renew else None
         if item is None:

@@ -50,13 +50,14 @@ def stats(args: Namespace) -> None:
         print(json.dumps(facts))
         return
     if facts["oldest"] is not None:
-        facts["oldest"] = _duration(facts["oldest"])
+        facts["oldest"] = duration(facts["oldest"])
     facts["paused"] = "yes" if facts["paused"] else "no"
     for what, value in facts.items():
         print(f"{what.replace('_', ' '):10} {'-' if value is None else value}")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time for people, in its two largest units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, s = divmod(int(seconds), 60)
