@@ -21,7 +21,7 @@ import logging
 import random
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -271,7 +271,7 @@ class QueueMachine(RuleBasedStateMachine):
         due = None
         if at is not None:
             stamp = self.model.now // 1000 + at
-            when["at"] = datetime.fromtimestamp(stamp, timezone.utc) if aware else stamp
+            when["at"] = datetime.fromtimestamp(stamp, UTC) if aware else stamp
             due = stamp * 1000
         elif delay is not None:
             when["delay"] = delay
