@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,14 +17,15 @@ from helpers import FACES, SETTINGS, Face, Make
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--servers",
-        choices=("first", "all"),
+        choices=("first", "pairs", "all"),
         default="first",
-        help="all: the contract on every server, with every protocol and decoding",
+        help="all: the contract on every server, with every protocol and decoding; pairs: a part of"
+        " that, in which each two of server, protocol, decoding and face meet",
     )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    everything = metafunc.config.getoption("--servers") == "all"
+    everything = metafunc.config.getoption("--servers") != "first"
     if "server" in metafunc.fixturenames:
         labels = servers.ALL if everything else (None,)
         metafunc.parametrize("server", labels, indirect=True, scope="session")
@@ -32,6 +34,37 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("settings", names, indirect=True)
     if "face" in metafunc.fixturenames:
         metafunc.parametrize("face", list(FACES), indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--servers") != "pairs":
+        return
+    rows = [dict(zip(("server", "settings", "face"), row)) for row in pairs()]
+
+    def is_wanted(item: pytest.Item) -> bool:
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        return any(all(given.get(name, row[name]) == row[name] for name in row) for row in rows)
+
+    kept = [item for item in items if is_wanted(item)]
+    left_out = [item for item in items if not is_wanted(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
+def pairs() -> Iterator[tuple[str, str, str]]:
+    """Few combinations of server, settings and face: any two values meet in one of them."""
+
+    def met(row: tuple[str, str, str]) -> set[Any]:
+        server, name, face = row
+        protocol, decode = map(SETTINGS[name].get, ("protocol", "decode_responses"))
+        return set(itertools.combinations(enumerate((server, protocol, decode, face)), 2))
+
+    rows = list(itertools.product(servers.ALL, SETTINGS, FACES))
+    left = set().union(*map(met, rows))
+    while left:
+        best = max(rows, key=lambda row: len(met(row) & left))
+        yield best
+        left -= met(best)
 
 
 @pytest.fixture(scope="session")
