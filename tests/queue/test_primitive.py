@@ -829,16 +829,74 @@ def test_a_queue_that_only_puts_gets_and_acks_uses_few_keys(
     assert all(client.ttl(key) > 0 for key in client.keys("*"))
 
 
+# -- the helper that renews ------------------------------------------------------------------------
+
+
+def renewed(face: Face, client: redis.Redis, uid: str) -> None:
+    """The body works until the lease of an item was renewed."""
+    before = snapshot(client)["leases"][str(uid)]
+    eventually(lambda: (face.work(0.02), snapshot(client)["leases"][str(uid)] > before)[1])
+
+
 def test_a_helper_renews_the_lease_while_the_body_works(
     many: Any, face: Face, client: redis.Redis
 ) -> None:
     queue = many()
     queue.put("a")
     with queue.consume(lease=0.6) as items:
-        item = next(items)
-        first = snapshot(client)["leases"][str(item.uid)]
-        if hasattr(face, "loop"):  # the helper is a task: it runs while the body awaits
-            import asyncio
+        renewed(face, client, next(items).uid)
 
-            face.loop.run_until_complete(asyncio.sleep(0.5))
-        eventually(lambda: snapshot(client)["leases"][str(item.uid)] > first)
+
+def test_leases_are_renewed_although_acks_are_refused(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    def may(*keys: str) -> None:
+        all_of_them = (f"~srq:test:{key}" for key in (*keys, "last:*"))
+        client.acl_setuser("limited", enabled=True, nopass=True, reset_keys=True)
+        client.execute_command("ACL", "SETUSER", "limited", "+@all", *all_of_them)
+
+    may("*")
+    try:
+        queue = face.queue(url=f"unix://limited:any@{server.socket}", name="test")
+        uids = queue.put_many("abc")
+        with queue.consume(prefetch=3, lease=0.6) as items:
+            next(items), next(items)  # the first is done
+            may("items", "ackbuf", "backup", "meta", "leases")  # enough to renew, not to ack
+            for uid in uids[1:]:
+                renewed(face, client, uid)
+            assert uids[0] in snapshot(client)["items"]
+            may("*")
+        assert queue.stats()[:5] == (2, 0, 0, 0, 2)
+    finally:
+        client.acl_deluser("limited")
+
+
+class Credentials(redis.CredentialProvider):
+    """Those of a user that everybody may be, unless they cannot be had."""
+
+    error: Exception | None = None
+    asked = 0
+
+    def get_credentials(self) -> tuple[str, str]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return "default", "any"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no token"), redis.AuthenticationError("expired")])
+def test_leases_are_renewed_when_credentials_can_be_had_again(
+    face: Face, server: Server, client: redis.Redis, error: Exception
+) -> None:
+    provider = Credentials()
+    queue = face.queue(url=server.url, name="test", credential_provider=provider)
+    queue.put("a")
+    with queue.consume(lease=0.6) as items:
+        item = next(items)
+        provider.error, asked = error, provider.asked
+        client.client_kill_filter(_type="normal", skipme=True)
+        eventually(lambda: (face.work(0.02), provider.asked > asked)[1])
+        provider.error = None
+        renewed(face, client, item.uid)
+        assert item.lost is False
+        item.ack()
