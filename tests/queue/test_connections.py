@@ -394,6 +394,24 @@ def test_threads_that_wait_get_an_item_each(make: Make, client: redis.Redis) -> 
     check_places(client)
 
 
+def test_connections_and_keys_are_as_many_as_threads_however_many_calls(
+    make: Make, client: redis.Redis
+) -> None:
+    """A thread has three connections at most: a limit of time has one of its own."""
+    queue, threads = make(), 8
+    before = client.info("stats")["total_connections_received"]
+
+    def work(_: int) -> None:
+        for n in range(50):
+            queue.put(f"{n}")
+            queue.ack(queue.get(60).uid)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+    assert client.info("stats")["total_connections_received"] - before <= 3 * threads
+    assert len(client.keys("srq:test:last:*")) <= threads
+
+
 FORK = """
 import os, sys
 from saferedisqueue import SafeRedisQueue
