@@ -34,10 +34,8 @@ def at(queue: Any, seconds: float) -> None:
     queue._at = str(NOW + round(seconds * 1000))
 
 
-@pytest.fixture
-def many(face: Face, server: Server, client: redis.Redis, settings: dict[str, Any]) -> Any:
-    """Makes queues of the face, with arguments."""
-    return lambda **kw: face.queue(url=server.url, **{"name": "test", **settings, **kw})
+# What is read of a reply besides the payload: with whatever protocol and decoding.
+any_settings = pytest.mark.usefixtures("settings")
 
 
 def get_woken(queue: Any) -> Any:
@@ -51,6 +49,7 @@ def get_woken(queue: Any) -> Any:
 # -- leases ----------------------------------------------------------------------------------------
 
 
+@any_settings
 def test_a_lease_ends_to_the_millisecond(queue: Any, client: redis.Redis) -> None:
     at(queue, 0)
     uid = queue.put("a")
@@ -112,6 +111,7 @@ def test_a_lapsed_item_wakes_a_waiting_consumer(
     assert get_woken(waiting).uid == uid
 
 
+@any_settings
 def test_a_receipt_settles_the_delivery_in_another_process(queue: Any) -> None:
     queue.put("a")
     item = queue.get(-1, lease=10)
@@ -125,6 +125,7 @@ def test_a_receipt_settles_the_delivery_in_another_process(queue: Any) -> None:
             from_receipt(wrong)
 
 
+@any_settings
 def test_items_survive_pickle(queue: Any) -> None:
     queue.put("a")
     item = queue.get(-1, lease=10)
@@ -148,6 +149,7 @@ def test_get_many_takes_what_is_there_leased(queue: Any, client: redis.Redis, pa
     check_places(client)
 
 
+@any_settings
 def test_batches_may_be_as_large_as_the_caller_likes(queue: Any, client: redis.Redis) -> None:
     uids = queue.put_many(map(str, range(2345)))
     items = queue.get_many(5000, timeout=-1, lease=100)
@@ -261,6 +263,7 @@ def test_a_failed_item_may_wait(queue: Any, client: redis.Redis) -> None:
     assert queue.get(-1).attempts == 2
 
 
+@any_settings
 def test_the_delay_after_a_failure_may_depend_on_the_attempts(
     many: Any, client: redis.Redis
 ) -> None:
@@ -385,6 +388,7 @@ def test_impossible_priorities_are_refused(queue: Any, priority: Any) -> None:
 # -- dead letters ----------------------------------------------------------------------------------
 
 
+@any_settings
 def test_after_max_attempts_failures_an_item_is_dead(many: Any, client: redis.Redis) -> None:
     queue = many(max_attempts=2)
     at(queue, 0)
@@ -409,6 +413,7 @@ def test_crashes_count_as_attempts(many: Any, client: redis.Redis) -> None:
     check_places(client)
 
 
+@any_settings
 def test_dead_items_are_kept_until_revived_or_purged(queue: Any, client: redis.Redis) -> None:
     uids = []
     for n in range(250):
@@ -440,6 +445,7 @@ def test_revive_makes_all_of_them_new_again(many: Any, client: redis.Redis) -> N
     check_places(client)
 
 
+@any_settings
 def test_what_cannot_be_decoded_becomes_a_dead_letter_and_the_loop_goes_on(
     many: Any, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -488,6 +494,7 @@ def test_impossible_uids_are_refused(queue: Any, uid: Any) -> None:
             queue.put("a", uid=uid)
 
 
+@any_settings
 @pytest.mark.parametrize("place", ["ready", "ackbuf", "leased", "delayed", "priority", "dead"])
 def test_remove_drops_an_item_wherever_it_stands(
     queue: Any, client: redis.Redis, place: str
@@ -506,6 +513,7 @@ def test_remove_drops_an_item_wherever_it_stands(
     assert snapshot(client).keys() <= {"backuplock"}
 
 
+@any_settings
 def test_peek_shows_what_comes_next_and_takes_nothing(queue: Any, client: redis.Redis) -> None:
     queue.put("low", priority=-1)
     queue.put_many(map(str, range(150)))
@@ -518,6 +526,7 @@ def test_peek_shows_what_comes_next_and_takes_nothing(queue: Any, client: redis.
     assert snapshot(client) == before
 
 
+@any_settings
 def test_the_age_of_what_comes_next_is_told_although_a_bell_was_rung(queue: Any) -> None:
     uid = queue.put("low", priority=-1)
     queue._at = str(int(uid.replace("-", "")[:12], 16) + 5000)
@@ -676,6 +685,7 @@ def test_an_ack_that_could_not_be_sent_goes_with_the_next_fetch(
             assert queue.stats().total == 1
 
 
+@any_settings
 def test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead(
     many: Any, face: Face, client: redis.Redis
 ) -> None:
@@ -735,6 +745,7 @@ def test_processing_acks_one_item_or_fails_it(many: Any, payload: Any) -> None:
 # -- pause, join, limits ---------------------------------------------------------------------------
 
 
+@any_settings
 def test_while_paused_nobody_gets_and_everything_else_goes_on(
     queue: Any, client: redis.Redis
 ) -> None:
@@ -771,6 +782,7 @@ def test_a_waiting_consumer_sees_a_resume(face: Face, server: Server, client: An
         assert get_woken(waiting).uid is not None
 
 
+@any_settings
 def test_join_waits_until_nothing_is_ready_or_in_flight(
     many: Any, server: Server, client: redis.Redis
 ) -> None:
