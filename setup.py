@@ -76,8 +76,8 @@ setup(
         "test": TEST + SERVER + CLI,
     },
     py_modules=["saferedisqueue"],
-    packages=["saferedis"],
+    packages=["saferedis", "saferedis.cli"],
     package_data={"saferedis": ["py.typed"]},
-    entry_points={"console_scripts": ["saferedisqueue = saferedisqueue:main"]},
+    entry_points={"console_scripts": ["saferedisqueue = saferedis.cli:main"]},
     cmdclass={"build_py": BuildWithTypes},
 )

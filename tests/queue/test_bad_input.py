@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -410,7 +410,7 @@ ODD = st.one_of(
             *(math.nan, math.inf, -math.inf, 1e10, 1e300, -1e300, 5e-324, -0.0, 0, 1, -1),
             *(2**31, 2**63, -(2**63), 10**30, 10**400, -(10**400), timedelta(1), date(2030, 1, 1)),
             *(datetime(2030, 1, 1), datetime(2030, 1, 1, tzinfo=Undecided())),
-            *(datetime.max.replace(tzinfo=timezone.utc), datetime.min.replace(tzinfo=timezone.utc)),
+            *(datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)),
             datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=14))),
         ]
     ),

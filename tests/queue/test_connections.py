@@ -8,8 +8,6 @@ import os
 import pickle
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -24,7 +22,18 @@ import pytest
 import redis
 import redis.asyncio
 
-from helpers import Face, Failing, Make, call, check_places, drain, eventually, seed, snapshot
+from helpers import (
+    Face,
+    Failing,
+    Make,
+    call,
+    check_places,
+    drain,
+    eventually,
+    run_alone,
+    seed,
+    snapshot,
+)
 from proxy import Proxy
 from saferedisqueue import STATS, SafeRedisQueue, WrongClient
 from servers import Server, free_port
@@ -441,15 +450,6 @@ queue.close()
 """
 
 
-def run_alone(code: str, server: Server) -> None:
-    """In a process of its own: pytest's has threads, and is not to be forked."""
-    command = [sys.executable, "-c", code, server.url]
-    # Not in the checkout, so that it imports the module that is tested here.
-    where = server.directory
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=where)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_parent_and_child_use_one_queue_object_at_the_same_time(
     server: Server, client: redis.Redis
 ) -> None:
@@ -464,9 +464,9 @@ def test_a_child_that_closes_the_queue_leaves_the_parent_s_connections_alone(
         from saferedisqueue import SafeRedisQueue
         class Counting(SafeRedisQueue):
             made = 0
-            def _new_connection(self, *limit):
+            def _open_connection(self, *where):
                 self.made += 1
-                return super()._new_connection(*limit)
+                return super()._open_connection(*where)
         queue = Counting(url=sys.argv[1], name="test")
         queue.put("a")
         child = os.fork()

@@ -16,12 +16,12 @@ import redis
 
 from helpers import FAILING, Face, Failing, check_places, eventually, lapse, snapshot
 from saferedisqueue import (
-    Consumer,
     LeaseLost,
     PayloadTooLarge,
     QueueFull,
     SafeRedisQueue,
     _run,
+    _State,
     exponential_backoff,
     from_receipt,
 )
@@ -633,7 +633,7 @@ def test_what_lapsed_while_it_waited_here_is_not_handed_out(many: Any, payload: 
     queue.put_many("abc")
     with queue.consume(prefetch=3, renew=False) as items:
         next(items)
-        lapsed = items._ahead[0]
+        lapsed = items._in_state(_State.AHEAD)[0]
         lapsed._until = 0
         assert next(items).payload == payload("c")
         assert lapsed.lost is True
@@ -701,31 +701,6 @@ def test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead(
         keys = snapshot(client)
         assert keys["items"].keys() == set(uids[1:]), "what is done is acked"
         assert keys["leases"] == dict.fromkeys(uids[1:], NOW + 4_000_000)
-
-
-def test_a_turn_of_the_helper_may_meet_the_end_of_what_is_in_hand(
-    server: Server, client: redis.Redis
-) -> None:
-    class Hasty(Consumer[bytes]):
-        """Done with an item as soon as somebody looks at it."""
-
-        @property
-        def _current(self) -> Any:
-            item, self._item = self._item, None
-            return item
-
-        @_current.setter
-        def _current(self, item: Any) -> None:
-            self._item = item
-
-    with SafeRedisQueue[bytes](url=server.url, name="test") as queue:
-        at(queue, 0)
-        uids = queue.put_many("ab")
-        with Hasty(queue, prefetch=2, lease=3000, renew=True, timeout=0) as items:
-            next(items)
-            at(queue, 1000)
-            _run(items._keep())
-            assert snapshot(client)["leases"] == dict.fromkeys(uids, NOW + 4_000_000)
 
 
 def test_processing_acks_one_item_or_fails_it(many: Any, payload: Any) -> None:

@@ -188,7 +188,7 @@ class Trace:
         if self.random.random() < 0.3:
             self.steps.append("pause")
             model.pause(self.model)
-            saferedisqueue._run(self.queue._command("SET", b"srq:test:paused", 1))
+            self.queue.ask("SET", b"srq:test:paused", 1)
 
     def do_resume(self) -> None:
         self.steps.append("resume")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ import redis
 
 import saferedisqueue
 from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue, _Steps
+from servers import Server
 
 Value = Any
 Make = Callable[..., SafeRedisQueue[Any]]  # the fixture of that name
@@ -316,7 +319,16 @@ def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return result
 
 
-# -- scripts and what is left ----------------------------------------------------------------------
+# -- processes, scripts, and what is left ----------------------------------------------------------
+
+
+def run_alone(code: str, server: Server) -> None:
+    """In a process of its own: pytest's has threads, and is not to be forked."""
+    command = [sys.executable, "-c", code, server.url]
+    # Not in the checkout, so that it imports the module that is tested here.
+    where = server.directory
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=where)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def call(queue: Any, script: saferedisqueue.Script, *args: Any, slot: Any = None) -> Any:

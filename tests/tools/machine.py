@@ -21,7 +21,7 @@ import logging
 import random
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -40,7 +40,7 @@ import saferedisqueue
 import servers
 from disturbed import DISTURBED, Interrupted
 from expected import Delivered, Expected
-from saferedisqueue import LeaseLost, QueueFull, SafeRedisQueue, Script, from_receipt
+from saferedisqueue import LeaseLost, QueueFull, SafeRedisQueue, Script, _State, from_receipt
 
 HOUR = 3600
 NOW = 1_800_000_000_000
@@ -170,6 +170,12 @@ class Loop:
         self.ahead: list[tuple[Any, Delivered]] = []
         self.done: list[Delivered] = []
 
+    @property
+    def settled(self) -> bool:
+        """Whether the item in hand is no longer held."""
+        held = self.consumer._held.values()
+        return self.item is not None and all(each.uid != self.item.uid for each in held)
+
 
 class Fleet:
     """A server with nothing else on it, and the queues of one face, used for run after run."""
@@ -271,7 +277,7 @@ class QueueMachine(RuleBasedStateMachine):
         due = None
         if at is not None:
             stamp = self.model.now // 1000 + at
-            when["at"] = datetime.fromtimestamp(stamp, timezone.utc) if aware else stamp
+            when["at"] = datetime.fromtimestamp(stamp, UTC) if aware else stamp
             due = stamp * 1000
         elif delay is not None:
             when["delay"] = delay
@@ -627,7 +633,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.loops.append(Loop(member, consumer, prefetch, lease))
 
     def _work_is_done(self, loop: Loop) -> None:
-        if loop.current is not None and not loop.item._settled:
+        if loop.current is not None and not loop.settled:
             loop.done.append(loop.current)
         loop.current = None
 
@@ -645,7 +651,9 @@ class QueueMachine(RuleBasedStateMachine):
         self._acked(loop)
         if not loop.ahead:
             expected = self._fetched(loop.member, loop.prefetch, loop.lease)
-            fetched = [] if loop.item is None else [loop.item, *loop.consumer._ahead]
+            fetched = (
+                [] if loop.item is None else [loop.item, *loop.consumer._in_state(_State.AHEAD)]
+            )
             self._delivered(fetched, expected)
             loop.ahead = list(zip(fetched, expected))
         if loop.ahead:
@@ -678,7 +686,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(i=recent, error=st.booleans())
     def a_loop_ends(self, i: int, error: bool) -> None:
         loop = self.loops.pop(i % len(self.loops))
-        settled = loop.item is not None and loop.item._settled
+        settled = loop.settled
         loop.consumer.__exit__(*((ValueError, ValueError("no"), None) if error else (None,) * 3))
         self._acked(loop)
         for _, each in reversed(loop.ahead):
