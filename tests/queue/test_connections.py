@@ -104,14 +104,6 @@ def test_positional_arguments_are_ignored_beside_a_url_with_a_warning() -> None:
         {"client": redis.Redis(), "url": "redis://localhost"},
         {"client": redis.Redis(), "host": "localhost"},
         {"client": redis.Redis(), "decode_responses": True},
-        {"serializer": object()},
-        {"serializer": "json"},
-        {"autoclean_interval": "60"},
-        {"autoclean_interval": True},
-        {"wait_slice": "1"},
-        {"name": None},
-        {"name": b"bytes"},
-        {"name": 1.5},
     ],
     ids=lambda arguments: " ".join(arguments),
 )
@@ -119,23 +111,6 @@ def test_unknown_and_contradictory_arguments_are_refused_at_once(arguments: Any)
     with pytest.raises(TypeError) as caught:
         SafeRedisQueue(**arguments)
     assert list(arguments)[-1] in str(caught.value)
-
-
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
-@pytest.mark.parametrize("argument", ["autoclean_interval", "wait_slice"])
-def test_seconds_out_of_range_are_refused(argument: str, value: float) -> None:
-    with pytest.raises(ValueError, match=argument):
-        SafeRedisQueue(**{argument: value})
-
-
-NOT_NAMES = ["", "a" * 201, "a\n", "\0", "\x7f", "\x85"]
-NOT_TAGS = ["{", "}", "a{", "{}", "a{}b", "}{", "{a}{b}", "{{a}}"]
-
-
-@pytest.mark.parametrize("name", [*NOT_NAMES, *NOT_TAGS])
-def test_a_name_that_cannot_stand_in_keys_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="name"):
-        SafeRedisQueue(name=name)
 
 
 @pytest.mark.parametrize("name", ["0", "a" * 200, "{a}", "a{b}c", "a:b *?[c]", "ä", "%s"])
