@@ -2450,6 +2450,11 @@ class _State(Enum):
     DONE = "worked on; its ack is to come"
     SETTLED = "acked, failed, buried or given back"
     LOST = "known to be over at the server: somebody else may have the item"
+    LAPSED = "its lease ended before it was given to anybody"
+
+
+_OUT: Final = (_State.AHEAD, _State.IN_HAND)
+_FINISHED: Final = (_State.DONE, _State.LOST)
 
 
 class _DeliverySteps(Item[T]):
@@ -2462,18 +2467,23 @@ class _DeliverySteps(Item[T]):
     @property
     def lost(self) -> bool:
         """True once the lease is known to be lost: somebody else may have the item."""
-        return self._state is _State.LOST
+        return self._state in (_State.LOST, _State.LAPSED)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Item, self.__getnewargs__()  # elsewhere nobody renews it
 
     def _settle(self, done: bool) -> None:
-        self._holding._drop(self, _State.SETTLED if done else self._unless_settled(_State.LOST))
-        if not done:
+        if done:
+            self._state = _State.SETTLED
+        else:
+            self._lose()
             self._refuse()
 
-    def _unless_settled(self, state: _State) -> _State:
-        return self._state if self._state is _State.SETTLED else state
+    def _lose(self) -> None:
+        if self._state is _State.AHEAD:
+            self._state = _State.LAPSED
+        elif self._state is not _State.SETTLED:
+            self._state = _State.LOST
 
     def _refuse(self) -> NoReturn:
         raise LeaseLost(f"item {self.uid} is no longer held: its lease was lost, or it is settled")
@@ -2510,10 +2520,8 @@ class _DeliverySteps(Item[T]):
         """Of the server: the deadline in ms, or 0 if this delivery is over."""
         if deadline:
             self.deadline, self._until = deadline / 1000, until
-        elif self._state is _State.AHEAD:
-            self._holding._drop(self, _State.LOST)
-        else:  # still held, to be acked when it is done, unless somebody else has it by then
-            self._state = self._unless_settled(_State.LOST)
+        else:
+            self._lose()
 
 
 D = TypeVar("D", bound="_DeliverySteps[Any]")
@@ -2540,12 +2548,13 @@ class _HoldingSteps(Generic[D]):
     """
 
     _delivery: Any  # the class of D
+    _fetched = _State.IN_HAND  # the state of what has been fetched
     _helper_class: Any  # the class of its helper
 
     def __init__(self, queue: _Steps[Any], lease: float | None = None, renew: bool = True) -> None:
         self._queue, self._renew = queue, renew
         self._lease = queue._lease_of(lease)
-        self._held: dict[int, D] = {}  # in the order they came, until they are settled
+        self._held: list[D] = []  # in the order they came; replaced as a whole at each fetch
         self._helper: _Helper | None = None
         self._pid = os.getpid()
 
@@ -2556,8 +2565,8 @@ class _HoldingSteps(Generic[D]):
         queue = self._queue
         items, until = await queue._claim(count, timeout, self._lease, acks, make=self._delivery)
         for item in items:
-            item._holding, item._until = self, until
-            self._held[id(item)] = item
+            item._holding, item._until, item._state = self, until, self._fetched
+        self._held = [*self._in_state(*_OUT), *items]
         if items and self._renew and (self._helper is None or not self._helper.alive):
             try:
                 self._helper = self._helper_class(self, self._lease / 3)
@@ -2566,15 +2575,10 @@ class _HoldingSteps(Generic[D]):
         return items
 
     def _in_state(self, *states: _State) -> list[D]:
-        return [item for item in list(self._held.values()) if item._state in states]
-
-    def _drop(self, item: Any, state: _State) -> None:
-        """Hold it no longer."""
-        item._state = state
-        self._held.pop(id(item), None)
+        return [item for item in self._held if item._state in states]
 
     async def _renew_leases(self) -> None:
-        held = self._in_state(_State.AHEAD, _State.IN_HAND)
+        held = self._in_state(*_OUT)
         if not held:
             return
         since = time.monotonic()
@@ -2609,6 +2613,8 @@ class _HoldingSteps(Generic[D]):
 class _ConsumeSteps(_HoldingSteps[D]):
     """consume, once: fetches, acks with the next fetch, renews, gives back."""
 
+    _fetched = _State.AHEAD
+
     def __init__(
         self, queue: _Steps[Any], prefetch: int, lease: float | None, renew: bool, timeout: Timeout
     ) -> None:
@@ -2621,7 +2627,8 @@ class _ConsumeSteps(_HoldingSteps[D]):
 
     async def _next(self) -> D | None:
         """The next item, or None when the timeout is over; the one before is acked."""
-        self._check_process()
+        if self._pid != os.getpid():
+            self._refuse_fork()
         while True:
             self._finish_current()
             if not self._renew and self._in_state(_State.AHEAD):
@@ -2635,15 +2642,12 @@ class _ConsumeSteps(_HoldingSteps[D]):
             self._acked(done)
             if not fetched:
                 return None
-            for each in fetched:
-                each._state = _State.AHEAD
             self._coming = iter(fetched)
 
-    def _check_process(self) -> None:
-        if self._pid != os.getpid():  # what it holds, and its helper, are the parent's
-            raise SafeRedisQueueError(
-                "this consumer belongs to the process that was forked: make one in this process"
-            )
+    def _refuse_fork(self) -> NoReturn:
+        raise SafeRedisQueueError(  # what it holds, and its helper, are the parent's
+            "this consumer belongs to the process that was forked: make one in this process"
+        )
 
     def _take_ahead(self) -> D | None:
         """The next of the items that were fetched ahead."""
@@ -2651,7 +2655,7 @@ class _ConsumeSteps(_HoldingSteps[D]):
             if item._state is _State.AHEAD and time.monotonic() < item._until:
                 item._state, self._current = _State.IN_HAND, item
                 return item
-            self._drop(item, _State.LOST)  # it lapsed here, unused: somebody else's now
+            item._state = _State.LAPSED  # somebody else's now
         return None
 
     def _finish_current(self) -> None:
@@ -2661,12 +2665,13 @@ class _ConsumeSteps(_HoldingSteps[D]):
 
     def _done(self) -> list[D]:
         """What is to be acked: of a lost one too it may succeed, if nobody else has got it."""
-        done = self._in_state(_State.DONE, _State.LOST)
-        return [item for item in done if item is not self._current]
+        current = self._current
+        return [item for item in self._held if item._state in _FINISHED and item is not current]
 
     def _acked(self, done: Iterable[D]) -> None:
         for item in done:
-            self._drop(item, _State.SETTLED if item._state is _State.DONE else item._state)
+            if item._state is _State.DONE:
+                item._state = _State.SETTLED
 
     async def _flush(self) -> None:
         """Ack what is done: should the helper and the loop do it at once, no harm is done."""
@@ -2688,16 +2693,15 @@ class _ConsumeSteps(_HoldingSteps[D]):
 
     async def _end(self, error: BaseException | None) -> None:
         await self._end_helper()
-        item, self._current = self._current, None
-        self._coming = iter(())
         ahead = self._in_state(_State.AHEAD)[::-1]
         for each in ahead:
-            self._drop(each, _State.SETTLED)
+            each._state = _State.SETTLED
         await self._flush()
         await self._queue._hand_back([each.uid for each in ahead])
+        item, self._current, self._held = self._current, None, []
         if item is None or item._state is not _State.IN_HAND:
             return
-        self._drop(item, _State.SETTLED)
+        item._state = _State.SETTLED
         if isinstance(error, Exception):
             await self._queue._fail(item.uid, reason=_describe(error))
         else:
@@ -2835,7 +2839,8 @@ class Consumer(_BlockingConsume[T]):
         return self
 
     def __next__(self) -> Delivery[T]:
-        self._check_process()
+        if self._pid != os.getpid():
+            self._refuse_fork()
         self._finish_current()
         item = self._take_ahead() if self._renew else None
         if item is None:

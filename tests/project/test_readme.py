@@ -252,7 +252,7 @@ def provide_command(target: Path) -> None:
     if installed and module.parent != CHECKOUT:
         target.symlink_to(installed)
     else:
-        target.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{module}' \"$@\"\n")
+        target.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m saferedis \"$@\"\n")
         target.chmod(0o700)
 
 
@@ -343,8 +343,7 @@ def test_the_table_of_keys_is_that_of_the_scripts() -> None:
 
 def test_the_options_that_are_named_exist() -> None:
     def help_of(*command: str) -> str:
-        module = saferedisqueue.__file__
-        run = [sys.executable, module, *command, "--help"]
+        run = [sys.executable, "-m", "saferedis", *command, "--help"]
         return subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout
 
     first = ("producer", "consumer", "demo", "stats", "purge")

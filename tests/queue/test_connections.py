@@ -77,7 +77,8 @@ def test_without_a_url_arguments_are_those_of_redis_py(client: redis.Redis, serv
 def test_every_scheme_of_a_url_is_taken(url: str, where: str) -> None:
     queue = SafeRedisQueue(url=url, name="orders")
     assert repr(queue) == f"<SafeRedisQueue 'orders' on {where}>"
-    assert queue._connection_class is redis.SSLConnection or not url.startswith("rediss")
+    is_tls = queue._target.connection_class is redis.SSLConnection
+    assert is_tls == url.startswith("rediss")
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "", "//localhost"])

@@ -115,6 +115,40 @@ def test_an_item_is_handed_back_once_and_does_not_count(queue: Any, client: redi
     assert (again.uid, again.attempts) == (item.uid, 1)
 
 
+def test_an_item_lost_in_hand_is_not_acked_by_who_leaves_the_loop(
+    queue: Any, client: redis.Redis
+) -> None:
+    queue.put("a")
+    queue._at = str(NOW)
+    with queue.consume(lease=60, renew=False) as items:
+        item = next(items)
+        queue._at = str(NOW + 61_000)
+        queue.pause()
+        assert queue.get(-1).uid is None  # it has come back, and nobody has it
+        with pytest.raises(LeaseLost):
+            item.touch()
+    assert item.lost
+    queue.resume()
+    assert queue.get(-1).uid == item.uid
+
+
+def test_an_item_lost_and_done_is_acked_if_nobody_else_has_got_it(
+    queue: Any, client: redis.Redis
+) -> None:
+    queue.put("a")
+    queue._at = str(NOW)
+    with queue.consume(lease=60, renew=False, timeout=-1) as items:
+        item = next(items)
+        queue._at = str(NOW + 61_000)
+        queue.pause()
+        assert queue.get(-1).uid is None
+        with pytest.raises(LeaseLost):
+            item.touch()
+        assert next(items, None) is None
+    assert item.lost
+    assert queue.stats().total == 0
+
+
 FORKED = """if 1:
     import os, sys
     from saferedisqueue import LeaseLost, SafeRedisQueue, SafeRedisQueueError

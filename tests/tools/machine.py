@@ -172,9 +172,8 @@ class Loop:
 
     @property
     def settled(self) -> bool:
-        """Whether the item in hand is no longer held."""
-        held = self.consumer._held.values()
-        return self.item is not None and all(each.uid != self.item.uid for each in held)
+        """Whether the item in hand is settled already."""
+        return self.item is not None and self.item._state is _State.SETTLED
 
 
 class Fleet:
