@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,60 +10,26 @@ import redis
 
 import saferedisqueue
 import servers
+from combinations import AXES, ROWS, combinations
 from helpers import FACES, SETTINGS, Face, Make
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--servers",
-        choices=("first", "pairs", "all"),
+        choices=tuple(ROWS),
         default="first",
-        help="all: the contract on every server, with every protocol and decoding; pairs: a part of"
-        " that, in which each two of server, protocol, decoding and face meet",
+        help="on which servers: the first there is; every one, with any pair of protocol, decoding "
+        "and face; all with all",
     )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    everything = metafunc.config.getoption("--servers") != "first"
-    if "server" in metafunc.fixturenames:
-        labels = servers.ALL if everything else (None,)
-        metafunc.parametrize("server", labels, indirect=True, scope="session")
-    if "settings" in metafunc.fixturenames:
-        names = list(SETTINGS) if everything else ["default", "decode"]
-        metafunc.parametrize("settings", names, indirect=True)
-    if "face" in metafunc.fixturenames:
-        metafunc.parametrize("face", list(FACES), indirect=True)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--servers") != "pairs":
-        return
-    rows = [dict(zip(("server", "settings", "face"), row)) for row in pairs()]
-
-    def is_wanted(item: pytest.Item) -> bool:
-        given = item.callspec.params if hasattr(item, "callspec") else {}
-        return any(all(given.get(name, row[name]) == row[name] for name in row) for row in rows)
-
-    kept = [item for item in items if is_wanted(item)]
-    left_out = [item for item in items if not is_wanted(item)]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = kept
-
-
-def pairs() -> Iterator[tuple[str, str, str]]:
-    """Few combinations of server, settings and face: any two values meet in one of them."""
-
-    def met(row: tuple[str, str, str]) -> set[Any]:
-        server, name, face = row
-        protocol, decode = map(SETTINGS[name].get, ("protocol", "decode_responses"))
-        return set(itertools.combinations(enumerate((server, protocol, decode, face)), 2))
-
-    rows = list(itertools.product(servers.ALL, SETTINGS, FACES))
-    left = set().union(*map(met, rows))
-    while left:
-        best = max(rows, key=lambda row: len(met(row) & left))
-        yield best
-        left -= met(best)
+    names = [name for name in AXES if name in metafunc.fixturenames]
+    if names:
+        rows = combinations(metafunc.config.getoption("--servers"), names)
+        # A server is kept for all tests that want it.
+        metafunc.parametrize(names, rows, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +56,17 @@ def client(server: servers.Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Of the test's client; for tests in which they may matter."""
     return SETTINGS[request.param]
+
+
+@pytest.fixture
+def settings_if_wanted(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The same in a test that has settings, else none."""
+    if "settings" not in request.fixturenames:
+        return {}
+    wanted: dict[str, Any] = request.getfixturevalue("settings")
+    return wanted
 
 
 @pytest.fixture
@@ -126,5 +101,14 @@ def payload(settings: dict[str, Any]) -> Any:
 
 
 @pytest.fixture
-def queue(face: Face, server: servers.Server, client: redis.Redis, settings: dict[str, Any]) -> Any:
-    return face.queue(url=server.url, name="test", **settings)
+def many(
+    face: Face, server: servers.Server, client: redis.Redis, settings_if_wanted: dict[str, Any]
+) -> Callable[..., Any]:
+    """Makes queues of the face on the (empty) server, with arguments."""
+    always = {"url": server.url, "name": "test", **settings_if_wanted}
+    return lambda **kw: face.queue(**{**always, **kw})
+
+
+@pytest.fixture
+def queue(many: Callable[..., Any]) -> Any:
+    return many()

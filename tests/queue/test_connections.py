@@ -105,14 +105,6 @@ def test_positional_arguments_are_ignored_beside_a_url_with_a_warning() -> None:
         {"client": redis.Redis(), "url": "redis://localhost"},
         {"client": redis.Redis(), "host": "localhost"},
         {"client": redis.Redis(), "decode_responses": True},
-        {"serializer": object()},
-        {"serializer": "json"},
-        {"autoclean_interval": "60"},
-        {"autoclean_interval": True},
-        {"wait_slice": "1"},
-        {"name": None},
-        {"name": b"bytes"},
-        {"name": 1.5},
     ],
     ids=lambda arguments: " ".join(arguments),
 )
@@ -120,23 +112,6 @@ def test_unknown_and_contradictory_arguments_are_refused_at_once(arguments: Any)
     with pytest.raises(TypeError) as caught:
         SafeRedisQueue(**arguments)
     assert list(arguments)[-1] in str(caught.value)
-
-
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
-@pytest.mark.parametrize("argument", ["autoclean_interval", "wait_slice"])
-def test_seconds_out_of_range_are_refused(argument: str, value: float) -> None:
-    with pytest.raises(ValueError, match=argument):
-        SafeRedisQueue(**{argument: value})
-
-
-NOT_NAMES = ["", "a" * 201, "a\n", "\0", "\x7f", "\x85"]
-NOT_TAGS = ["{", "}", "a{", "{}", "a{}b", "}{", "{a}{b}", "{{a}}"]
-
-
-@pytest.mark.parametrize("name", [*NOT_NAMES, *NOT_TAGS])
-def test_a_name_that_cannot_stand_in_keys_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="name"):
-        SafeRedisQueue(name=name)
 
 
 @pytest.mark.parametrize("name", ["0", "a" * 200, "{a}", "a{b}c", "a:b *?[c]", "ä", "%s"])
@@ -402,6 +377,24 @@ def test_threads_that_wait_get_an_item_each(make: Make, client: redis.Redis) -> 
         uids = queue.put_many(str(n) for n in range(8))
         assert {each.result().uid for each in waiting} == set(uids)
     check_places(client)
+
+
+def test_connections_and_keys_are_as_many_as_threads_however_many_calls(
+    make: Make, client: redis.Redis
+) -> None:
+    """A thread has three connections at most: a limit of time has one of its own."""
+    queue, threads = make(), 8
+    before = client.info("stats")["total_connections_received"]
+
+    def work(_: int) -> None:
+        for n in range(50):
+            queue.put(f"{n}")
+            queue.ack(queue.get(60).uid)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+    assert client.info("stats")["total_connections_received"] - before <= 3 * threads
+    assert len(client.keys("srq:test:last:*")) <= threads
 
 
 FORK = """

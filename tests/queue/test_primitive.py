@@ -34,10 +34,8 @@ def at(queue: Any, seconds: float) -> None:
     queue._at = str(NOW + round(seconds * 1000))
 
 
-@pytest.fixture
-def many(face: Face, server: Server, client: redis.Redis, settings: dict[str, Any]) -> Any:
-    """Makes queues of the face, with arguments."""
-    return lambda **kw: face.queue(url=server.url, **{"name": "test", **settings, **kw})
+# What is read of a reply besides the payload: with whatever protocol and decoding.
+any_settings = pytest.mark.usefixtures("settings")
 
 
 def get_woken(queue: Any) -> Any:
@@ -51,6 +49,7 @@ def get_woken(queue: Any) -> Any:
 # -- leases ----------------------------------------------------------------------------------------
 
 
+@any_settings
 def test_a_lease_ends_to_the_millisecond(queue: Any, client: redis.Redis) -> None:
     at(queue, 0)
     uid = queue.put("a")
@@ -112,6 +111,7 @@ def test_a_lapsed_item_wakes_a_waiting_consumer(
     assert get_woken(waiting).uid == uid
 
 
+@any_settings
 def test_a_receipt_settles_the_delivery_in_another_process(queue: Any) -> None:
     queue.put("a")
     item = queue.get(-1, lease=10)
@@ -120,11 +120,9 @@ def test_a_receipt_settles_the_delivery_in_another_process(queue: Any) -> None:
     fresh = queue.get(-1, lease=10).receipt
     assert queue.ack(from_receipt(stale)) is False
     assert queue.ack(from_receipt(fresh)) is True
-    for wrong in ("", "a", "a/b", "x:1/", "/x"):
-        with pytest.raises(ValueError, match="receipt"):
-            from_receipt(wrong)
 
 
+@any_settings
 def test_items_survive_pickle(queue: Any) -> None:
     queue.put("a")
     item = queue.get(-1, lease=10)
@@ -148,6 +146,7 @@ def test_get_many_takes_what_is_there_leased(queue: Any, client: redis.Redis, pa
     check_places(client)
 
 
+@any_settings
 def test_batches_may_be_as_large_as_the_caller_likes(queue: Any, client: redis.Redis) -> None:
     uids = queue.put_many(map(str, range(2345)))
     items = queue.get_many(5000, timeout=-1, lease=100)
@@ -186,12 +185,6 @@ def test_an_item_without_a_lease_is_taken_out_also_behind_leased_ones(
     uids = [item.uid for item in queue.get_many(1, timeout=-1)] + [queue.get(-1).uid]
     assert queue.ack_many(uids) == 2
     assert not snapshot(client).keys() & {"leases", "ackbuf", "items", "meta"}
-
-
-@pytest.mark.parametrize("count", [0, -1, 1.5, None, True])
-def test_an_impossible_count_is_refused(queue: Any, count: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="count"):
-        queue.get_many(count, timeout=-1)
 
 
 # -- delays ----------------------------------------------------------------------------------------
@@ -241,16 +234,6 @@ def test_an_item_may_have_a_time(queue: Any) -> None:
     assert queue.get(-1).uid == second
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"delay": -1}, {"delay": "1"}, {"at": datetime(2030, 1, 1)}, {"at": 1, "delay": 1}],
-)
-def test_impossible_times_are_refused(queue: Any, client: redis.Redis, wrong: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="delay|at"):
-        queue.put("a", **wrong)
-    assert snapshot(client) == {}
-
-
 def test_a_failed_item_may_wait(queue: Any, client: redis.Redis) -> None:
     at(queue, 0)
     queue.put("a")
@@ -261,6 +244,7 @@ def test_a_failed_item_may_wait(queue: Any, client: redis.Redis) -> None:
     assert queue.get(-1).attempts == 2
 
 
+@any_settings
 def test_the_delay_after_a_failure_may_depend_on_the_attempts(
     many: Any, client: redis.Redis
 ) -> None:
@@ -376,15 +360,10 @@ def test_a_number_may_be_a_member_of_an_enum(queue: Any, payload: Any) -> None:
     assert [item.payload for item in items] == [payload("b"), payload("c")]
 
 
-@pytest.mark.parametrize("priority", [1001, -1001, 1.5, "1", True, None])
-def test_impossible_priorities_are_refused(queue: Any, priority: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="priority"):
-        queue.put("a", priority=priority)
-
-
 # -- dead letters ----------------------------------------------------------------------------------
 
 
+@any_settings
 def test_after_max_attempts_failures_an_item_is_dead(many: Any, client: redis.Redis) -> None:
     queue = many(max_attempts=2)
     at(queue, 0)
@@ -409,6 +388,7 @@ def test_crashes_count_as_attempts(many: Any, client: redis.Redis) -> None:
     check_places(client)
 
 
+@any_settings
 def test_dead_items_are_kept_until_revived_or_purged(queue: Any, client: redis.Redis) -> None:
     uids = []
     for n in range(250):
@@ -440,6 +420,7 @@ def test_revive_makes_all_of_them_new_again(many: Any, client: redis.Redis) -> N
     check_places(client)
 
 
+@any_settings
 def test_what_cannot_be_decoded_becomes_a_dead_letter_and_the_loop_goes_on(
     many: Any, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -479,15 +460,7 @@ def test_a_stale_ack_does_not_touch_a_new_item_of_the_same_uid(queue: Any) -> No
     assert queue.ack(fresh) is True
 
 
-@pytest.mark.parametrize("uid", ["", 17, b"x", None])
-def test_impossible_uids_are_refused(queue: Any, uid: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="uid"):
-        queue.ack(uid)
-    if uid is not None:
-        with pytest.raises((TypeError, ValueError), match="uid"):
-            queue.put("a", uid=uid)
-
-
+@any_settings
 @pytest.mark.parametrize("place", ["ready", "ackbuf", "leased", "delayed", "priority", "dead"])
 def test_remove_drops_an_item_wherever_it_stands(
     queue: Any, client: redis.Redis, place: str
@@ -506,6 +479,7 @@ def test_remove_drops_an_item_wherever_it_stands(
     assert snapshot(client).keys() <= {"backuplock"}
 
 
+@any_settings
 def test_peek_shows_what_comes_next_and_takes_nothing(queue: Any, client: redis.Redis) -> None:
     queue.put("low", priority=-1)
     queue.put_many(map(str, range(150)))
@@ -518,6 +492,7 @@ def test_peek_shows_what_comes_next_and_takes_nothing(queue: Any, client: redis.
     assert snapshot(client) == before
 
 
+@any_settings
 def test_the_age_of_what_comes_next_is_told_although_a_bell_was_rung(queue: Any) -> None:
     uid = queue.put("low", priority=-1)
     queue._at = str(int(uid.replace("-", "")[:12], 16) + 5000)
@@ -676,6 +651,7 @@ def test_an_ack_that_could_not_be_sent_goes_with_the_next_fetch(
             assert queue.stats().total == 1
 
 
+@any_settings
 def test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead(
     many: Any, face: Face, client: redis.Redis
 ) -> None:
@@ -710,6 +686,7 @@ def test_processing_acks_one_item_or_fails_it(many: Any, payload: Any) -> None:
 # -- pause, join, limits ---------------------------------------------------------------------------
 
 
+@any_settings
 def test_while_paused_nobody_gets_and_everything_else_goes_on(
     queue: Any, client: redis.Redis
 ) -> None:
@@ -746,6 +723,7 @@ def test_a_waiting_consumer_sees_a_resume(face: Face, server: Server, client: An
         assert get_woken(waiting).uid is not None
 
 
+@any_settings
 def test_join_waits_until_nothing_is_ready_or_in_flight(
     many: Any, server: Server, client: redis.Redis
 ) -> None:
@@ -804,16 +782,74 @@ def test_a_queue_that_only_puts_gets_and_acks_uses_few_keys(
     assert all(client.ttl(key) > 0 for key in client.keys("*"))
 
 
+# -- the helper that renews ------------------------------------------------------------------------
+
+
+def renewed(face: Face, client: redis.Redis, uid: str) -> None:
+    """The body works until the lease of an item was renewed."""
+    before = snapshot(client)["leases"][str(uid)]
+    eventually(lambda: (face.work(0.02), snapshot(client)["leases"][str(uid)] > before)[1])
+
+
 def test_a_helper_renews_the_lease_while_the_body_works(
     many: Any, face: Face, client: redis.Redis
 ) -> None:
     queue = many()
     queue.put("a")
     with queue.consume(lease=0.6) as items:
-        item = next(items)
-        first = snapshot(client)["leases"][str(item.uid)]
-        if hasattr(face, "loop"):  # the helper is a task: it runs while the body awaits
-            import asyncio
+        renewed(face, client, next(items).uid)
 
-            face.loop.run_until_complete(asyncio.sleep(0.5))
-        eventually(lambda: snapshot(client)["leases"][str(item.uid)] > first)
+
+def test_leases_are_renewed_although_acks_are_refused(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    def may(*keys: str) -> None:
+        all_of_them = (f"~srq:test:{key}" for key in (*keys, "last:*"))
+        client.acl_setuser("limited", enabled=True, nopass=True, reset_keys=True)
+        client.execute_command("ACL", "SETUSER", "limited", "+@all", *all_of_them)
+
+    may("*")
+    try:
+        queue = face.queue(url=f"unix://limited:any@{server.socket}", name="test")
+        uids = queue.put_many("abc")
+        with queue.consume(prefetch=3, lease=0.6) as items:
+            next(items), next(items)  # the first is done
+            may("items", "ackbuf", "backup", "meta", "leases")  # enough to renew, not to ack
+            for uid in uids[1:]:
+                renewed(face, client, uid)
+            assert uids[0] in snapshot(client)["items"]
+            may("*")
+        assert queue.stats()[:5] == (2, 0, 0, 0, 2)
+    finally:
+        client.acl_deluser("limited")
+
+
+class Credentials(redis.CredentialProvider):
+    """Those of a user that everybody may be, unless they cannot be had."""
+
+    error: Exception | None = None
+    asked = 0
+
+    def get_credentials(self) -> tuple[str, str]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return "default", "any"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no token"), redis.AuthenticationError("expired")])
+def test_leases_are_renewed_when_credentials_can_be_had_again(
+    face: Face, server: Server, client: redis.Redis, error: Exception
+) -> None:
+    provider = Credentials()
+    queue = face.queue(url=server.url, name="test", credential_provider=provider)
+    queue.put("a")
+    with queue.consume(lease=0.6) as items:
+        item = next(items)
+        provider.error, asked = error, provider.asked
+        client.client_kill_filter(_type="normal", skipme=True)
+        eventually(lambda: (face.work(0.02), provider.asked > asked)[1])
+        provider.error = None
+        renewed(face, client, item.uid)
+        assert item.lost is False
+        item.ack()

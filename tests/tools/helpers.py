@@ -56,6 +56,10 @@ class Face:
         """The queue, driven by blocking calls."""
         return queue
 
+    def work(self, seconds: float) -> None:
+        """What the body of a loop does: for so long others may go on."""
+        time.sleep(seconds)
+
 
 class Blocking(Face):
     queue_class = SafeRedisQueue
@@ -79,6 +83,9 @@ class Asyncio(Face):
 
     def driven(self, queue: Any) -> Any:
         return Awaited(queue, self.run)
+
+    def work(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))
 
     def run(self, coroutine: Any) -> Any:
         self.task = self.loop.create_task(coroutine)  # to be cancelled by those who like
