@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from helpers import FAILING, Face, Failing, check_places, eventually, lapse, snapshot
+from helpers import FAILING, Face, Failing, check_places, eventually, lapse, snapshot, within
 from saferedisqueue import (
     LeaseLost,
     PayloadTooLarge,
@@ -38,12 +38,10 @@ def at(queue: Any, seconds: float) -> None:
 any_settings = pytest.mark.usefixtures("settings")
 
 
-def get_woken(queue: Any) -> Any:
-    """What a get returns that may wait for a slice of 30 s, and is woken before."""
-    start = time.monotonic()
-    item = queue.get(30)
-    assert time.monotonic() - start < 25
-    return item
+def get_woken(queue: Any, after: float) -> Any:
+    """What a get returns for which something comes after so long, in a slice of 30 s."""
+    with within(after + 1):  # a second is what is promised
+        return queue.get(30)
 
 
 # -- leases ----------------------------------------------------------------------------------------
@@ -108,7 +106,7 @@ def test_a_lapsed_item_wakes_a_waiting_consumer(
         uid = other.put("a")
         other.get(lease=0.2)
     waiting = face.queue(url=server.url, name="test", wait_slice=30)
-    assert get_woken(waiting).uid == uid
+    assert get_woken(waiting, 0.2).uid == uid
 
 
 @any_settings
@@ -272,7 +270,7 @@ def test_exponential_backoff_grows_to_its_limit() -> None:
 def test_a_due_item_wakes_a_waiting_consumer(face: Face, server: Server, client: Any) -> None:
     waiting = face.queue(url=server.url, name="test", wait_slice=30)
     uid = waiting.put("a", delay=0.2)
-    assert get_woken(waiting).uid == uid
+    assert get_woken(waiting, 0.2).uid == uid
 
 
 # -- priorities ------------------------------------------------------------------------------------
@@ -330,7 +328,7 @@ def test_a_waiting_consumer_wakes_for_a_priority(
     with SafeRedisQueue(url=server.url, name="test") as other:
         threading.Timer(0.2, lambda: other.put("a", priority=-3)).start()
         waiting = face.queue(url=server.url, name="test", wait_slice=30)
-        assert get_woken(waiting).uid is not None
+        assert get_woken(waiting, 0.2).uid is not None
     assert "queue" not in snapshot(client)
 
 
@@ -624,9 +622,9 @@ def test_a_lease_is_counted_from_when_the_server_gave_it(
     with queue.consume(lease=60) as items:
         lasts = next(items)._until - lost[0]
     if lost_reply:
-        assert lasts < 60.01
+        assert lasts <= 60
     else:
-        assert lasts > 60.04
+        assert lasts >= 60.05
 
 
 def test_without_renewal_an_ack_does_not_wait_for_the_next_fetch(many: Any) -> None:
@@ -720,7 +718,7 @@ def test_a_waiting_consumer_sees_a_resume(face: Face, server: Server, client: An
     waiting.pause()
     with SafeRedisQueue(url=server.url, name="test") as other:
         threading.Timer(0.2, other.resume).start()
-        assert get_woken(waiting).uid is not None
+        assert get_woken(waiting, 0.2).uid is not None
 
 
 @any_settings

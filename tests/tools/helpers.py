@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis
@@ -308,6 +310,41 @@ class AsyncFailing(FailingSteps, AsyncSafeRedisQueue[Any]):
 
 
 FAILING: dict[type[Face], type[FailingSteps]] = {Blocking: Failing, Asyncio: AsyncFailing}
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+ALLOWANCE = 0.5  # seconds
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What is promised within so many seconds: the block, with an allowance for a busy machine.
+
+    That is ALLOWANCE, for the work itself and for the server, and all the time for which a thread
+    beside it, which only wants to sleep 10 ms again and again, did not get to run.
+    """
+    late, done = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal late
+        before = time.monotonic()
+        while not done.wait(0.01):
+            now = time.monotonic()
+            late += now - before - 0.01
+            before = now
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    start = time.monotonic()
+    try:
+        yield
+        took = time.monotonic() - start
+    finally:
+        done.set()
+        watching.join()
+    told = f"{took:.2f} s instead of {seconds}, and the machine was late by {late:.2f} s"
+    assert took <= seconds + ALLOWANCE + late, told
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
