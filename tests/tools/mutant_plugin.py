@@ -35,7 +35,8 @@ def pytest_collection_finish() -> None:
     kinds: set[Any] = set()
     for module in [m for name, m in sys.modules.items() if name.startswith("saferedis")]:
         for name, value in vars(module).items():
-            if isinstance(vars(value).get("sha") if hasattr(value, "__dict__") else None, str):
+            is_own = type(value).__module__.startswith("saferedis")
+            if is_own and isinstance(getattr(value, "sha", None), str):
                 names[id(value)] = name
                 kinds.add(type(value))
     for kind in kinds:

@@ -4,7 +4,8 @@ Not made, because no test could or should tell them:
 
  - of annotations, imports, what is for type checkers, docstrings, other text and `__repr__`: no
    behaviour, or wording;
- - of what a sleep or a number of seconds (a float) or a number above ten says: speed, settings;
+ - of a sleep, a number above ten, a float (these are seconds) or what is added to one: speed and
+   settings;
  - a name, or in a constructor an attribute, that is never set: every use of it is an error;
  - the condition of an `if` that does one thing, which is dropped: to do it always is noticed first;
  - another index: the same;
@@ -37,6 +38,8 @@ SIGNS = {
     ast.Gt: ">",
     ast.GtE: ">=",
 }
+# Arguments of which line a warning names, and of what cannot come.
+CHECKS = ("stacklevel", "strict")
 CONSTRUCTORS = ("__init__", "__new__", "__repr__")
 
 
@@ -108,6 +111,8 @@ class _Python:
                 found = self._expression(child, scope, lines, _is_test(statement, child))
                 if _is_told_by_its_body(statement, function):
                     found = (each for each in found if each.rule != "negate")
+                if _is_of_seconds(child):
+                    found = (each for each in found if not each.new.isdigit())
                 yield from found
             elif isinstance(child, ast.withitem):
                 yield from self._expression(child.context_expr, scope, lines)
@@ -174,7 +179,7 @@ class _Python:
                 for condition in child.ifs:
                     yield from self._expression(condition, scope, lines, True)
             elif isinstance(child, ast.keyword):
-                if child.arg != "stacklevel":  # of a warning: which line it names
+                if child.arg not in CHECKS:
                     yield from self._expression(child.value, scope, lines)
             elif isinstance(node, ast.Subscript) and isinstance(child, ast.Constant):
                 continue
@@ -199,6 +204,10 @@ def _is_told_by_its_body(statement: ast.stmt, function: Function | None) -> bool
     if not isinstance(statement, ast.If) or statement.orelse or function is None:
         return False
     return len(statement.body) == 1 and _can_go(statement.body[0], function)
+
+
+def _is_of_seconds(node: ast.expr) -> bool:
+    return any(isinstance(n, ast.Constant) and isinstance(n.value, float) for n in ast.walk(node))
 
 
 def _target(statement: ast.stmt) -> str:

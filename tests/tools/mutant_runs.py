@@ -23,8 +23,6 @@ import redis.asyncio  # noqa: F401
 
 from mutant_rules import Mutant
 
-COPIED = ("*.py", "*.toml", "*.rst", "LICENSE", "MANIFEST.in", "saferedis", "tests", "benchmarks")
-
 # Bounds for what has run wild. A machine may be ten times as slow as when the tests were measured.
 SLOWER = 10
 TEST_SECONDS = 15  # of a test, at least
@@ -57,14 +55,7 @@ class Copy:
 
     def __init__(self, root: Path, directory: Path) -> None:
         self.directory, self.root = directory, directory / "c"
-        self.root.mkdir(parents=True)
-        for pattern in COPIED:
-            for path in root.glob(pattern):
-                if path.is_dir():
-                    ignored = shutil.ignore_patterns("__pycache__", ".hypothesis")
-                    shutil.copytree(path, self.root / path.name, ignore=ignored)
-                else:
-                    shutil.copy2(path, self.root / path.name)
+        shutil.copytree(root, self.root, ignore=_not_of_the_program)
         self.ticks = int(time.time())
         self.clear()
 
@@ -93,6 +84,16 @@ class Copy:
                 pass  # it went by itself
         shutil.rmtree(self.directory / "t", ignore_errors=True)
         (self.directory / "t").mkdir(exist_ok=True)
+
+
+def _not_of_the_program(directory: str, names: list[str]) -> list[str]:
+    """What is hidden, built or installed."""
+    of_python = ("__pycache__", "build", "dist")
+    return [
+        name
+        for name in names
+        if name.startswith(".") or name in of_python or Path(directory, name, "pyvenv.cfg").exists()
+    ]
 
 
 def _marked(mark: str) -> Iterator[int]:

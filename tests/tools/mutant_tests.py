@@ -27,8 +27,6 @@ LEFT_OUT = {
     "test_benchmarks.py",
     "test_bounds.py",
     "test_conformance.py",
-    "test_deployments.py",
-    "test_durability.py",
     "test_failover.py",
     "test_lost_replies.py",
     "test_model.py",
@@ -97,7 +95,7 @@ def measure(
         data = Path(directory, "coverage")
         settings.write_text(SETTINGS.format(root=root, include=include, data=data))
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-        command += ["-p", "pytest_timeout", "-p", "mutant_plugin", "--tb=line"]
+        command += ["-p", "pytest_timeout", "-p", "mutant_plugin"]
         if jobs > 1:
             command += ["-p", "xdist", "-n", str(jobs)]
         measuring = {"COVERAGE_PROCESS_START": str(settings), "SRQ_MEASURED": str(notes)}

@@ -75,6 +75,8 @@ def test_what_is_made_of_a_statement(body: str, expected: list[str]) -> None:
         "c = f'{a < 1}'",
         "c = a[1]",
         "c = 11",
+        "c = 1 + 0.5",
+        "c = zip(a, strict=True)",
         "c = a",  # never set otherwise: all that uses it fails
         "raise NotImplementedError",
         "if TYPE_CHECKING:\n  a(1)",
