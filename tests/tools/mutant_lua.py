@@ -4,7 +4,8 @@ A string of several lines is Lua if it calls Redis or begins a local variable. I
 line: in an f-string braces are doubled, and pieces stand in braces, which no rule touches.
 
 Not made: of comments; a ``local`` that is never set and a piece that is left out, whose names are
-unknown then, and another index: errors in every test; and, as in Python, of numbers above ten.
+unknown then, another index, ``a or b or c`` for ``a and b or c``: errors in every test; and, as in
+Python, of numbers above ten.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ EQUALITY = re.compile(r"==|~=")
 NUMBER = re.compile(r"(?<![\w.#'%])(\d+)(?![\w.'])|'(-?\d+)'")
 INDEX = re.compile(r"\[[^][]*\Z")  # what stands before a number that is one
 BOOLEAN = re.compile(r"\b(?:true|false)\b")
+CHOICE = re.compile(r"\band(?= (?:\w+|''|\{+[^{}]*\}+) or )")  # the first half of "and b or c"
 LOGICAL = re.compile(r"\b(?:and|or)\b")
 
 
@@ -130,8 +132,9 @@ def _of_script(file: str, name: str, source: bytes, start: int, end: int) -> Ite
     for match in BOOLEAN.finditer(blank):
         if not inside[match.start()]:
             yield mutant("swap", *match.span(), "false" if match[0] == "true" else "true")
+    choices = {match.start() for match in CHOICE.finditer(blank)}
     for match in LOGICAL.finditer(blank):
-        if not inside[match.start()]:
+        if not inside[match.start()] and match.start() not in choices:
             yield mutant("swap", *match.span(), "or" if match[0] == "and" else "and")
 
 

@@ -9,7 +9,7 @@ Not made, because no test could or should tell them:
  - a name, or in a constructor an attribute, that is never set: every use of it is an error;
  - the condition of an `if` that does one thing, which is dropped: to do it always is noticed first;
  - another index: the same;
- - a bare return at the end of a function: nothing is left to be done.
+ - the return at the end of a function: nothing is left to be done, or every caller misses it.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def _is_no_behaviour(statement: ast.stmt) -> bool:
 def _can_go(statement: ast.stmt, function: Function) -> bool:
     """Whether the function is still a program without it, and does something else."""
     if isinstance(statement, ast.Return):
-        return statement.value is not None or statement is not function.body[-1]
+        return statement is not function.body[-1]
     if isinstance(statement, ast.Raise | ast.Continue | ast.Break | ast.Delete | ast.AugAssign):
         return True
     if isinstance(statement, ast.Expr):

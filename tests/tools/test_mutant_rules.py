@@ -35,7 +35,7 @@ def of_function(body: str) -> list[str]:
         ("a.x = b", ["drop: pass"]),
         ("a[b] = b", ["drop: pass"]),
         ("a = b", ["drop: pass"]),
-        ("return b", ["drop: pass"]),
+        ("if a: return b\na()", ["drop: if a: pass", "drop: pass"]),
         ("raise a", ["drop: pass"]),
         ("a(\n  b,\n)", ["drop: pass"]),
         (
@@ -70,7 +70,7 @@ def test_what_is_made_of_a_statement(body: str, expected: list[str]) -> None:
         '"""1 < 2"""',
         "c: 'a < 1'",
         "import a",
-        "return",
+        "return b",
         "time.sleep(1.0)",
         "c = f'{a < 1}'",
         "c = a[1]",
@@ -133,6 +133,7 @@ def of_lua(body: str) -> list[str]:
         ("local c = f('0')", ["shift: local c = f('1')"]),
         ("local c = true", ["swap: local c = false"]),
         ("local c = a or b", ["swap: local c = a and b"]),
+        ("local c = a and b or d", ["swap: local c = a and b and d"]),
         ("local c = 1 -- 1 < 2", ["shift: local c = 2 -- 1 < 2"]),
     ],
 )

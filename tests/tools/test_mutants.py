@@ -32,7 +32,8 @@ def caught(a):
     return a - 1
 
 
-def weak(a):
+def weak(a, seen):
+    seen.append(a)
     return a < 100
 
 
@@ -63,7 +64,9 @@ import saferedisqueue
 def test_caught():
     assert saferedisqueue.caught(2) == 1
 def test_weak():
-    assert saferedisqueue.weak(2)
+    seen = []
+    assert saferedisqueue.weak(2, seen)
+    assert seen == [2]
 def test_hangs():
     saferedisqueue.hangs()
 def test_moved():
@@ -71,7 +74,7 @@ def test_moved():
 def test_share():
     assert saferedisqueue.share() == 6
 def test_fails():
-    assert saferedisqueue.weak(2) and False
+    assert saferedisqueue.weak(2, []) is None
 def test_skipped():
     pytest.skip("no")
 """
@@ -117,22 +120,18 @@ def test_how_mutants_end_is_told_apart(program: Path) -> None:
     status, said, ended = run(program, "--all", "-j", "2")
     assert ended == {
         "MOVE drop": ["caught"],
-        "caught drop": ["caught"],
         "caught shift": ["caught"],
         "weak drop": ["caught"],
         "weak shift": ["survived"],
         "hangs negate": ["survived"],
         "hangs drop": ["hung"],
         "hangs shift": ["hung", "survived"],
-        "unseen drop": ["no test"],
         "unseen shift": ["no test"],
-        "moved drop": ["caught"],
         "SHARE shift": ["caught", "caught", "no program"],
-        "share drop": ["caught"],
     }
     assert "- return a < 100\n+ return a <= 100\n" in said
     assert "not used, it does not pass: tests/queue/test_it.py::test_fails" in said
-    assert "16 mutants: " in said
+    assert "11 mutants: " in said
     assert status == 1  # less than the floor
 
 
@@ -178,9 +177,9 @@ def test_nothing_is_tried_for_a_list(program: Path) -> None:
     status, said, ended = run(program, "--list", "--all")
     assert status == 0
     assert ended == {}
-    assert said.endswith("16 of 16 mutants\n")
+    assert said.endswith("11 of 11 mutants\n")
     status, said, _ = run(program, "--list", "weak")
-    assert said.endswith("2 of 16 mutants\n")
+    assert said.endswith("2 of 11 mutants\n")
 
 
 def test_the_list_of_survivors_has_a_reason_for_each() -> None:
