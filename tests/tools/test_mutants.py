@@ -131,7 +131,7 @@ def test_how_mutants_end_is_told_apart(program: Path) -> None:
     }
     assert "- return a < 100\n+ return a <= 100\n" in said
     assert "not used, it does not pass: tests/queue/test_it.py::test_fails" in said
-    assert "11 mutants: " in said
+    assert "12 mutants: " in said
     assert status == 1  # less than the floor
 
 
@@ -177,9 +177,9 @@ def test_nothing_is_tried_for_a_list(program: Path) -> None:
     status, said, ended = run(program, "--list", "--all")
     assert status == 0
     assert ended == {}
-    assert said.endswith("11 of 11 mutants\n")
+    assert said.endswith("12 of 12 mutants\n")
     status, said, _ = run(program, "--list", "weak")
-    assert said.endswith("2 of 11 mutants\n")
+    assert said.endswith("2 of 12 mutants\n")
 
 
 def test_the_list_of_survivors_has_a_reason_for_each() -> None:
