@@ -1,1354 +1,175 @@
-"""What may go wrong in saferedisqueue.py, and the test that would tell.
+"""Breaks the program on purpose, in many small ways, and sees whether a test fails.
 
-`tests/tools/mutants.py -j 2` breaks a copy of the module in each of these ways, in turn, and runs
-the test named: it must fail. Words select breakages by name; `--list` only shows them.
+    python tests/tools/mutants.py -j 2            a tenth of the mutants, another with each commit
+    python tests/tools/mutants.py --all           all of them
+    python tests/tools/mutants.py FAIL server.py  those of a file, function or script
 
-Whoever changes the module so that a text below is no longer there is told, and changes it here too.
-Whoever fixes a defect adds the way back to it.
+A mutant is the program with one change, made by rule: see mutant_python.py and mutant_lua.py. It is
+tried on a copy, with the tests that run what was changed, quick ones first: see mutant_tests.py.
+Which tests those are is measured first, in one run of the quicker half of the suite; --coverage
+keeps that in a file, which serves until the program changes.
+
+The verdict. Each mutant that no test caught is shown. Some of them change nothing, or only how
+fast something is, and nobody can write a test for them: survivors.txt has those that were looked
+at, with the reason, and they are not tried. The rest are a matter of measure, not of one by one: a
+tenth of the mutants is chosen by chance, and tests chosen by what they run are not all tests. So
+this fails if a survivor is not listed and the share that was caught is below FLOOR.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import re
+import subprocess
 import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
-from mutation import Mutant, main
+import mutant_lua
+import mutant_python
+from mutant_rules import Mutant
+from mutant_runs import Copy, Verdict, run_all
+from mutant_tests import Chooser, Measured, digests, measure, scripts_by_line, test_files
 
-IN_ALL_SCRIPTS = [
-    Mutant(
-        "a call sent again is run again",
-        "_COMMON",
-        "said = later == 0 and said",
-        "said = false",
-        "tests/queue/test_recovery.py::test_a_put_sent_again_after_its_item_was_acked_stores_nothing",
-    ),
-    Mutant(
-        "a call that comes late is not refused",
-        "_COMMON",
-        "if later > 0 then",
-        "if false then",
-        "tests/queue/test_scripts.py::test_an_earlier_call_that_arrives_late_is_refused",
-    ),
-    Mutant(
-        "answers are kept for ever",
-        "_COMMON",
-        ", 'PX', '3600000'",
-        "",
-        "tests/queue/test_scripts.py::test_answers_are_kept_for_a_while_only",
-    ),
-    Mutant(
-        "an older answer is taken for that of the call before",
-        "_COMMON",
-        "later == -1 and said or ''",
-        "said or ''",
-        "tests/queue/test_scripts.py::test_an_undo_of_a_claim_that_never_came_undoes_nothing_else",
-    ),
-    Mutant(
-        "a token is compared as the beginning of another",
-        "_META",
-        "' ' .. token .. ' '",
-        "' ' .. token",
-        "tests/queue/test_scripts.py::test_a_token_that_is_not_the_latest_changes_nothing",
-    ),
-    Mutant(
-        "a token is compared as a pattern",
-        "_META",
-        ", 1, true)",
-        ")",
-        "tests/queue/test_scripts.py::test_a_token_is_no_pattern",
-    ),
-    Mutant(
-        "the bell is rung beside what is ready",
-        "_RING",
-        "if redis.call('EXISTS', queue) == 0 then",
-        "if true then",
-        "tests/queue/test_primitive.py::test_there_is_at_most_one_bell_and_it_goes",
-    ),
-    Mutant(
-        "the bell is not rung for what comes back",
-        "_READY",
-        "score_of(about), uid)\n    ring()",
-        "score_of(about), uid)",
-        "tests/queue/test_scripts.py::test_an_item_of_a_priority_that_comes_back_rings_the_bell",
-    ),
-    Mutant(
-        "fail, touch and bury are not fenced",
-        "_HELD",
-        "if token ~= '' and not is_token_of(token, about) then return nil end",
-        "",
-        "tests/queue/test_scripts.py::test_a_token_that_is_not_the_latest_changes_nothing",
-    ),
-    Mutant(
-        "a uid without an item is taken for one in flight",
-        "_HELD",
-        "if redis.call('HEXISTS', items, uid) == 0 then return nil end",
-        "",
-        "tests/queue/test_scripts.py::test_what_is_not_in_flight_stays_as_it_is",
-    ),
-    Mutant(
-        "every item is taken for one in flight",
-        "_HELD",
-        "if redis.call('LPOS', list, uid, 'RANK', -1) then",
-        "if true then",
-        "tests/queue/test_scripts.py::test_what_is_not_in_flight_stays_as_it_is",
-    ),
-    Mutant(
-        "what is failed stays with its holder too",
-        "_HELD",
-        "redis.call('LREM', place, -1, uid)",
-        "",
-        "tests/queue/test_scripts.py::test_fail_goes_to_the_back_and_hand_back_to_the_front",
-    ),
-    Mutant(
-        "what is given back keeps its lease too",
-        "_HELD",
-        "redis.call('ZREM', leases, uid)",
-        "",
-        "tests/queue/test_primitive.py::test_leaving_consume_gives_back_what_is_out",
-    ),
-    Mutant(
-        "the token of what is failed is not retired",
-        "_HELD",
-        "' 0 - '",
-        "' 0 tok '",
-        "tests/queue/test_scripts.py::test_fail_goes_to_the_back_and_hand_back_to_the_front",
-    ),
-    Mutant(
-        "ack is not fenced",
-        "_FORGET",
-        "if token == '' or abouts[j] and string.find(abouts[j], noted, 1, true) then",
-        "if true then",
-        "tests/queue/test_scripts.py::test_a_token_that_is_not_the_latest_changes_nothing",
-    ),
-    Mutant(
-        "ack leaves meta",
-        "_FORGET",
-        "redis.call('HDEL', meta, unpack(mine))",
-        "",
-        "tests/queue/test_scripts.py::test_ack_removes_an_item_wherever_it_stands",
-    ),
-    Mutant(
-        "ack leaves the lease",
-        "_FORGET",
-        "redis.call('ZREM', leases, unpack(mine)) < #mine",
-        "true",
-        "tests/queue/test_scripts.py::test_ack_removes_an_item_wherever_it_stands",
-    ),
-    Mutant(
-        "ack removes the place before the item",
-        "_FORGET",
-        "local there =",
-        "redis.call('LREM', ackbuf, -1, mine[1])\n  local there =",
-        "tests/queue/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-ack many]",
-    ),
-    Mutant(
-        "acks of many go by the token of the first",
-        "_FORGET",
-        "noted = ' ' .. token .. ' '",
-        "noted = noted or ' ' .. token .. ' '",
-        "tests/queue/test_scripts.py::test_ack_of_many_is_fenced_for_each_and_leaves_nothing_of_them",
-    ),
-    Mutant(
-        "acks of many leave what is delayed",
-        "_FORGET",
-        "{delayed, priority, dead}",
-        "{priority, dead}",
-        "tests/queue/test_scripts.py::test_ack_of_many_is_fenced_for_each_and_leaves_nothing_of_them",
-    ),
-    Mutant(
-        "acks of many leave leases",
-        "_FORGET",
-        "unpack(mine)) < #mine",
-        "mine[1]) < #mine",
-        "tests/queue/test_scripts.py::test_ack_of_many_is_fenced_for_each_and_leaves_nothing_of_them",
-    ),
-    Mutant(
-        "what is handed back was counted",
-        "_RETURN",
-        "deliveries(about) - uncounted",
-        "deliveries(about)",
-        "tests/queue/test_scripts.py::test_fail_goes_to_the_back_and_hand_back_to_the_front",
-    ),
-    Mutant(
-        "what is handed back goes to the back",
-        "_RETURN",
-        "make_ready(uid, about, 'RPUSH')",
-        "make_ready(uid, about)",
-        "tests/queue/test_scripts.py::test_fail_goes_to_the_back_and_hand_back_to_the_front",
-    ),
-    Mutant(
-        "hand back removes before it adds",
-        "_RETURN",
-        "make_ready(uid, about, 'RPUSH')",
-        "leave(place, uid)\n  make_ready(uid, about, 'RPUSH')",
-        "tests/queue/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-hand back]",
-    ),
-    Mutant(
-        "a woken uid is taken from who claimed it in the same millisecond",
-        "_MOVED_BACK",
-        "tonumber(time) >= tonumber(seen)",
-        "tonumber(time) > tonumber(seen)",
-        "tests/queue/test_scripts.py::test_a_moved_uid_that_was_claimed_since_stays_with_its_holder",
-    ),
-    Mutant(
-        "a woken uid that was requeued is added again",
-        "_MOVED_BACK",
-        "if redis.call('LPOS', list, uid) then",
-        "if true then",
-        "tests/queue/test_scripts.py::test_a_moved_uid_that_was_requeued_is_not_added_again",
-    ),
-    Mutant(
-        "a woken uid goes to the back",
-        "_MOVED_BACK",
-        "redis.call('RPUSH', queue, uid)",
-        "redis.call('LPUSH', queue, uid)",
-        "tests/queue/test_scripts.py::test_a_moved_uid_goes_back_to_the_front_and_is_claimed",
-    ),
-    Mutant(
-        "a woken uid stays in ackbuf too",
-        "_MOVED_BACK",
-        "redis.call('LREM', list, 1, uid)",
-        "",
-        "tests/queue/test_scripts.py::test_a_moved_uid_goes_back_to_the_front_and_is_claimed",
-    ),
-    Mutant(
-        "a woken uid is removed before it is added",
-        "_MOVED_BACK",
-        "      redis.call('RPUSH', queue, uid)\n      redis.call('LREM', list, 1, uid)\n",
-        "      redis.call('LREM', list, 1, uid)\n      redis.call('RPUSH', queue, uid)\n",
-        "tests/queue/test_scripts.py"
-        "::test_stopped_at_any_command_a_script_loses_nothing[None-undo a wait]",
-    ),
-    Mutant(
-        "what a wait was moved is left to autoclean if that came in between",
-        "_MOVED_BACK",
-        "ipairs({ackbuf, backup})",
-        "ipairs({ackbuf})",
-        "tests/queue/test_scripts.py"
-        "::test_a_moved_uid_does_not_wait_for_an_interval_when_autoclean_came_in_between",
-    ),
-]
+ROOT = Path(__file__).parents[2]
+SURVIVORS = Path(__file__).with_name("survivors.txt")
+FLOOR = 0.70
+LOTS = 10
 
-# In a claim what is handed out is noted, and only then taken away.
-NOTED = """\
-  if notes[1] then
-    if ends then
-      redis.call('ZADD', leases, unpack(places))
-    else
-      redis.call('LPUSH', ackbuf, unpack(places))
-    end
-    redis.call('HSET', meta, unpack(notes))
-  end
-"""
-TAKEN = """\
-  if from == priority then
-    redis.call('ZREM', priority, uids[1])
-  elseif #uids == 1 then
-    redis.call('RPOP', queue)
-  else
-    redis.call('LTRIM', queue, '0', i - 1 - #uids)
-  end
-"""
 
-SCRIPTS = [
-    Mutant(
-        "put is not numbered",
-        "PUT",
-        "answer(count)",
-        "",
-        "tests/queue/test_recovery.py::test_a_put_sent_again_after_its_item_was_acked_stores_nothing",
-    ),
-    Mutant(
-        "put stores the payload before the place",
-        "PUT",
-        "  redis.call('LPUSH', queue, unpack(uids))\n  redis.call('HDEL'",
-        "  redis.call('HSET', items, unpack(fields))\n"
-        "  redis.call('LPUSH', queue, unpack(uids))\n"
-        "  redis.call('HDEL'",
-        "tests/queue/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-put]",
-    ),
-    Mutant(
-        "put of new uids stores the payload before the place",
-        "PUT_NEW",
-        "redis.call('LPUSH', queue, unpack(uids))\nredis.call('HSET', items, unpack(ARGV, rest))\n",
-        "redis.call('HSET', items, unpack(ARGV, rest))\nredis.call('LPUSH', queue, unpack(uids))\n",
-        "tests/queue/test_scripts.py"
-        "::test_stopped_at_any_command_a_script_loses_nothing[None-put of new uids]",
-    ),
-    Mutant(
-        "a quick put that fails counts as done",
-        "PUT_NEW",
-        "return not_noted(done) end\n  done",
-        "return done end\n  done",
-        "tests/queue/test_scripts.py"
-        "::test_stopped_at_any_command_a_call_can_be_made_again[None-quick put]",
-    ),
-    Mutant(
-        "a quick put that fails leaves uids without items",
-        "PUT_NEW",
-        "redis.call('LREM', queue, 1, uid)",
-        "",
-        "tests/queue/test_scripts.py::test_nothing_moves_while_items_or_queue_are_no_hash_or_list",
-    ),
-    Mutant(
-        "a quick call sent again is done again",
-        "_NOTED",
-        ">= tonumber(number)",
-        "> tonumber(number)",
-        "tests/queue/test_scripts.py::test_a_call_sent_again_gets_the_same_answer_and_changes_nothing",
-    ),
-    Mutant(
-        "a quick call that comes late is not refused",
-        "_NOTED",
-        ">= tonumber(number)",
-        "== tonumber(number)",
-        "tests/queue/test_scripts.py::test_an_earlier_call_that_arrives_late_is_refused",
-    ),
-    Mutant(
-        "a quick call that comes late takes the answer of the latest away",
-        "_NOTED",
-        "redis.call('SET', last, known, 'KEEPTTL')\n",
-        "",
-        "tests/queue/test_scripts.py::test_a_call_sent_again_gets_the_same_answer_and_changes_nothing",
-    ),
-    Mutant(
-        "a quick call leaves a key without expiry",
-        "_NOTED",
-        "'XX', ",
-        "",
-        "tests/queue/test_scripts.py::test_answers_are_kept_for_a_while_only",
-    ),
-    Mutant(
-        "what came back is acked as if it were out",
-        "_IS_OUT",
-        "and not string.find(about, '^%d+ 0 ')",
-        "",
-        "tests/queue/test_scripts.py::test_a_late_ack_finds_what_came_back",
-    ),
-    Mutant(
-        "a quick ack that fails counts as done",
-        "ACK",
-        "return not_noted(there)",
-        "return there",
-        "tests/queue/test_scripts.py"
-        "::test_stopped_at_any_command_a_call_can_be_made_again[None-quick ack]",
-    ),
-    Mutant(
-        "a quick ack of what is gone says that it settled it",
-        "ACK",
-        "if there == 0 then redis.call('SET', last, number .. ' 0', 'KEEPTTL') end",
-        "",
-        "tests/queue/test_scripts.py::test_an_ack_of_what_3_0_0_acked_is_answered_the_same_again",
-    ),
-    Mutant(
-        "a quick claim does not count deliveries",
-        "CLAIM",
-        "not redis.call('HGET', meta, uid)\n",
-        "true\n",
-        "tests/queue/test_scripts.py::test_a_quick_claim_ends_as_any_other",
-    ),
-    Mutant(
-        "a quick claim does not see what is paused, delayed or urgent",
-        "CLAIM",
-        "    and redis.call('EXISTS', delayed, priority, paused) == 0\n",
-        "",
-        "tests/queue/test_scripts.py::test_a_quick_claim_ends_as_any_other",
-    ),
-    Mutant(
-        "a quick claim does not see what lapsed",
-        "CLAIM",
-        "    and redis.call('ZCOUNT', leases, '-inf', now) == 0\n",
-        "",
-        "tests/queue/test_scripts.py::test_a_quick_claim_ends_as_any_other",
-    ),
-    Mutant(
-        "a quick claim does not see that autoclean is due",
-        "CLAIM",
-        "    and (interval == '' or redis.call('PTTL', backuplock) >= 0)\n",
-        "",
-        "tests/queue/test_scripts.py::test_a_quick_claim_ends_as_any_other",
-    ),
-    Mutant(
-        "a quick claim forgets what else was acked",
-        "CLAIM",
-        " and not ARGV[rest + 2]",
-        "",
-        "tests/queue/test_scripts.py::test_a_quick_claim_ends_as_any_other",
-    ),
-    Mutant(
-        "a quick claim of many is one of one",
-        "CLAIM",
-        "count == '1' and woken",
-        "woken",
-        "tests/queue/test_conformance.py::test_the_scripts_do_what_the_model_does",
-    ),
-    Mutant(
-        "a slot is used for ever",
-        "_Slot.old",
-        "> _SLOT_SECONDS",
-        "> 10 * _SLOT_SECONDS",
-        "tests/queue/test_scripts.py::test_a_slot_is_used_for_half_an_hour",
-    ),
-    Mutant(
-        "a slot is used as long as a get waits",
-        "_Steps._fetch",
-        "slot = self._next_call(slot)",
-        "slot.number += 1",
-        "tests/queue/test_scripts.py::test_a_get_that_waits_for_long_changes_its_slot",
-    ),
-    Mutant(
-        "a quick claim hands out an item of the empty uid",
-        "CLAIM",
-        "uid and uid ~= '' and",
-        "uid and",
-        "tests/queue/test_scripts.py::test_a_quick_claim_ends_as_any_other",
-    ),
-    Mutant(
-        "put keeps the meta that 3.0.0 left",
-        "PUT",
-        "redis.call('HDEL', meta, unpack(uids))",
-        "",
-        "tests/queue/test_recovery.py::test_an_item_of_a_uid_that_3_0_0_acked_is_a_new_one",
-    ),
-    Mutant(
-        "maxsize counts what is ready only",
-        "PUT",
-        "redis.call('HLEN', items)",
-        "redis.call('LLEN', queue)",
-        "tests/queue/test_primitive.py::test_a_full_queue_refuses_puts_and_takes_back_what_fails",
-    ),
-    Mutant(
-        "a ghost of a delayed uid is delivered early",
-        "PUT",
-        "redis.call('HSET', meta, uid, '0 0 - '",
-        "local _ = level ~= '0' and redis.call('HSET', meta, uid, '0 0 - '",
-        "tests/queue/test_scripts.py::test_a_ghost_of_its_uid_does_not_make_a_delayed_item_early",
-    ),
-    Mutant(
-        "puts of one millisecond are in the order of uids",
-        "PUT",
-        "math.max(base + now, tonumber(top[2] or base))",
-        "base + now",
-        "tests/queue/test_primitive.py::test_equal_priorities_are_in_order_for_any_uid",
-    ),
-    Mutant(
-        "a put sent again writes nothing that WAIT could wait for",
-        "PUT",
-        "answer(said)",
-        "",
-        "tests/queue/test_durability.py::test_a_connection_lost_while_the_put_waits_confirms_nothing",
-    ),
-    Mutant(
-        "claim is not numbered",
-        "CLAIM",
-        "answer(out[1] and cmsgpack.pack(out) or '')",
-        "answer('')",
-        "tests/queue/test_recovery.py::test_a_claim_sent_again_gets_the_same_item",
-    ),
-    Mutant(
-        "claim sent again hands out what was settled",
-        "CLAIM",
-        "local place, about = held(uid, token)",
-        "local place, about = ackbuf, redis.call('HGET', meta, uid)",
-        "tests/queue/test_scripts.py"
-        "::test_a_claim_sent_again_after_its_item_was_settled_does_not_hand_it_out",
-    ),
-    Mutant(
-        "the opening write is left out",
-        "CLAIM",
-        "{_AT_MAXMEMORY}",
-        "",
-        "tests/queue/test_scripts.py::test_a_full_server_can_be_emptied",
-    ),
-    Mutant(
-        "the empty string is no uid that wakes",
-        "CLAIM",
-        "if woken == '1' then",
-        "if moved ~= '' then",
-        "tests/queue/test_scripts.py::test_the_empty_string_can_wake_and_is_not_no_uid",
-    ),
-    Mutant(
-        "a lease ends late",
-        "CLAIM",
-        "'-inf', now, 'LIMIT'",
-        "'-inf', now - 1, 'LIMIT'",
-        "tests/queue/test_primitive.py::test_a_lease_ends_to_the_millisecond",
-    ),
-    Mutant(
-        "what lapsed is removed before it is added",
-        "CLAIM",
-        "bring_back(uid, tonumber(now))\n      redis.call('ZREM', set, uid)",
-        "redis.call('ZREM', set, uid)\n      bring_back(uid, tonumber(now))",
-        "tests/queue/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-claim]",
-    ),
-    Mutant(
-        "what lapsed cannot be acked by its holder",
-        "CLAIM",
-        "string.gsub(about, ' %d+ ', ' 0 ', 1)",
-        "string.gsub(about, ' %d+ %S+ ', ' 0 - ', 1)",
-        "tests/queue/test_scripts.py"
-        "::test_what_lapsed_can_be_acked_by_its_holder_until_somebody_else_has_it",
-    ),
-    Mutant(
-        "a lock without expiry is taken from a 3.0.0 that is slow",
-        "CLAIM",
-        "math.max(10 * interval, 600000)",
-        "interval",
-        "tests/queue/test_scripts.py::test_a_lock_without_expiry_gets_a_long_one",
-    ),
-    Mutant(
-        "autoclean is unbounded",
-        "CLAIM",
-        "for _ = 1, 100 do",
-        "for _ = 1, 1000000 do",
-        "tests/queue/test_scripts.py::test_autoclean_moves_a_hundred_a_call_and_is_resumed",
-    ),
-    Mutant(
-        "autoclean removes before it adds",
-        "CLAIM",
-        "bring_back(uid, now - interval)\n      redis.call('RPOP', backup)",
-        "redis.call('RPOP', backup)\n      bring_back(uid, now - interval)",
-        "tests/queue/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-claim]",
-    ),
-    Mutant(
-        "autoclean renames over a backup that is not empty",
-        "CLAIM",
-        "if redis.call('EXISTS', backup) == 0 then",
-        "if true then",
-        "tests/queue/test_scripts.py::test_autoclean_moves_a_hundred_a_call_and_is_resumed",
-    ),
-    Mutant(
-        "autoclean sets its lock before it is done",
-        "CLAIM",
-        "elseif ttl == -2 then",
-        "elseif ttl == -2 then\n  redis.call('SET', backuplock, 1, 'PX', interval)",
-        "tests/queue/test_scripts.py::test_autoclean_moves_a_hundred_a_call_and_is_resumed",
-    ),
-    Mutant(
-        "autoclean sets a lock without expiry",
-        "CLAIM",
-        "redis.call('SET', backuplock, 1, 'PX', interval)",
-        "redis.call('SET', backuplock, 1)",
-        "tests/queue/test_scripts.py::test_claim_sets_the_lock_with_its_expiry",
-    ),
-    Mutant(
-        "a second copy of what is leased is handed out",
-        "CLAIM",
-        "redis.call('ZSCORE', leases, uid) or redis.call('ZSCORE', delayed, uid)",
-        "redis.call('ZSCORE', delayed, uid)",
-        "tests/queue/test_scripts.py::test_claim_drops_a_second_copy",
-    ),
-    Mutant(
-        "a second copy of what is in backup is handed out",
-        "CLAIM",
-        "redis.call('LPOS', backup, uid)",
-        "false",
-        "tests/queue/test_scripts.py::test_claim_drops_a_second_copy",
-    ),
-    Mutant(
-        "ack takes a second copy for the item",
-        "_FORGET",
-        "or about and string.find(about, '^%d+ 0 ')",
-        "or false",
-        "tests/queue/test_scripts.py::test_ack_finds_an_item_behind_a_second_copy",
-    ),
-    Mutant(
-        "a batch with one ack goes by the meta of another",
-        "_FORGET",
-        "about = abouts[j]",
-        "about = abouts[1]",
-        "tests/queue/test_scripts.py::test_ack_finds_an_item_behind_a_second_copy",
-    ),
-    Mutant(
-        "a put that was answered fails when it comes again to a full server",
-        "PUT_NEW",
-        "redis.call('HDEL', items, last)",
-        "",
-        "tests/queue/test_scripts.py::test_a_put_sent_again_to_a_full_server_is_answered",
-    ),
-    Mutant(
-        "a second copy is counted",
-        "STATS",
-        "not seen[uid] and not redis.call('ZSCORE', leases, uid)",
-        "not seen[uid]",
-        "tests/queue/test_scripts.py::test_a_second_copy_is_not_counted",
-    ),
-    Mutant(
-        "a uid without an item is handed out",
-        "CLAIM",
-        "uid ~= '' and redis.call('HGET', items, uid)\n    local attempt",
-        "uid ~= '' and (redis.call('HGET', items, uid) or '')\n    local attempt",
-        "tests/queue/test_scripts.py::test_claim_skips_uids_without_an_item",
-    ),
-    Mutant(
-        "a delivery less than max_attempts",
-        "CLAIM",
-        "attempt > tonumber(most)",
-        "attempt >= tonumber(most)",
-        "tests/queue/test_primitive.py::test_crashes_count_as_attempts",
-    ),
-    Mutant(
-        "the priority is lost when an item is got",
-        "CLAIM",
-        "' ' .. token .. ' ' .. score_of(about)",
-        "' ' .. token .. ' '",
-        "tests/queue/test_primitive.py::test_an_item_that_comes_back_keeps_its_priority",
-    ),
-    Mutant(
-        "who takes an item of a priority does not ring on",
-        "CLAIM",
-        "{_RING}\n    ring()",
-        "",
-        "tests/queue/test_primitive.py::test_there_is_at_most_one_bell_and_it_goes",
-    ),
-    Mutant(
-        "the bell is not dropped",
-        "CLAIM",
-        "elseif redis.call('LINDEX', queue, -1) == '' then",
-        "elseif false then",
-        "tests/queue/test_primitive.py::test_there_is_at_most_one_bell_and_it_goes",
-    ),
-    Mutant(
-        "a lease is ignored by the verdict",
-        "CLAIM",
-        "> 0 and {{leases, delayed}} or {{}})",
-        "> 0 and {{delayed}} or {{}})",
-        "tests/queue/test_scripts.py::test_claim_tells_how_long_to_wait_for_what_is_due_next",
-    ),
-    Mutant(
-        "an empty queue keeps what is left of it",
-        "CLAIM",
-        "redis.call('UNLINK', ackbuf, backup, meta, leases, delayed, priority, dead, reasons)",
-        "",
-        "tests/queue/test_scripts.py::test_claim_drops_what_is_left_of_a_queue_without_items",
-    ),
-    Mutant(
-        "a queue that is in flight is taken for an empty one",
-        "CLAIM",
-        "if redis.call('EXISTS', items) == 0 then",
-        "if true then",
-        "tests/queue/test_scripts.py::test_claim_keeps_what_is_in_flight_or_dead",
-    ),
-    Mutant(
-        "a claim sent again has a later deadline",
-        "CLAIM",
-        "reply[3] = tonumber(redis.call('ZSCORE', leases, uid))",
-        "reply[3] = reply[3]",
-        "tests/queue/test_scripts.py::test_a_claim_sent_again_later_tells_the_same_deadline",
-    ),
-    Mutant(
-        "a second copy within a batch is handed out",
-        "CLAIM",
-        "taken[uid] = true",
-        "",
-        "tests/queue/test_scripts.py::test_a_batch_has_as_many_as_asked_for_each_once",
-    ),
-    Mutant(
-        "a batch is filled up with too many",
-        "CLAIM",
-        "out[1] and #out - wanted or '-' .. count",
-        "'-' .. count",
-        "tests/queue/test_scripts.py::test_a_batch_has_as_many_as_asked_for_each_once",
-    ),
-    Mutant(
-        "a batch takes away one more than it hands out",
-        "CLAIM",
-        "i - 1 - #uids",
-        "i - 2 - #uids",
-        "tests/queue/test_scripts.py::test_a_batch_is_taken_from_the_right_in_order",
-    ),
-    Mutant(
-        "a batch leaves one that it hands out",
-        "CLAIM",
-        "i - 1 - #uids",
-        "i - #uids",
-        "tests/queue/test_scripts.py::test_a_batch_is_taken_from_the_right_in_order",
-    ),
-    Mutant(
-        "a batch may be of any size",
-        "CLAIM",
-        "i == 0 or bytes > 1000000 or",
-        "i == 0 or",
-        "tests/queue/test_scripts.py::test_a_batch_ends_when_it_is_large",
-    ),
-    Mutant(
-        "rounds of a batch may be of any size",
-        "CLAIM",
-        "bytes <= 1000000 and scans",
-        "scans",
-        "tests/queue/test_scripts.py::test_a_batch_ends_when_it_is_large",
-    ),
-    Mutant(
-        "lists are searched for every uid of a batch",
-        "CLAIM",
-        " or scans == 4",
-        "",
-        "tests/queue/test_scripts.py::test_a_claim_searches_the_lists_four_times_at_most",
-    ),
-    Mutant(
-        "of a batch only the rounds are counted",
-        "CLAIM",
-        "looked = looked + #uids - i",
-        "looked = looked + 1",
-        "tests/queue/test_scripts.py::test_claim_skips_a_thousand_uids_a_call_at_most",
-    ),
-    Mutant(
-        "what was failed is searched for in the lists",
-        "CLAIM",
-        "not elsewhere and not string.find(about, '^%d+ 0 ')",
-        "not elsewhere",
-        "tests/queue/test_scripts.py::test_what_was_failed_is_taken_without_a_search",
-    ),
-    Mutant(
-        "an item delivered before is noted as a new one",
-        "CLAIM",
-        "note or delivered_once",
-        "delivered_once",
-        "tests/queue/test_scripts.py::test_claim_counts_deliveries_and_writes_a_new_token",
-    ),
-    Mutant(
-        "what is ready is taken away with an item of a priority",
-        "CLAIM",
-        "redis.call('ZREM', priority, uids[1])",
-        "redis.call('ZREM', priority, uids[1])\n    redis.call('RPOP', queue)",
-        "tests/queue/test_primitive.py::test_higher_priorities_come_first_and_equal_ones_in_order",
-    ),
-    Mutant(
-        "an item of a priority that lapsed is not seen at once",
-        "CLAIM",
-        "if score_of(about) ~= '' then rare = true end",
-        "",
-        "tests/queue/test_primitive.py::test_an_item_that_comes_back_keeps_its_priority",
-    ),
-    Mutant(
-        "a second copy is taken for the item that its holder left",
-        "CLAIM",
-        "or 0) <= before then",
-        "or 0) then",
-        "tests/queue/test_scripts.py"
-        "::test_claim_drops_a_second_copy_that_comes_back_before_its_holders_time_is_over",
-    ),
-    Mutant(
-        "an item of the empty uid is handed out",
-        "CLAIM",
-        "uid ~= '' and redis.call('HGET', items, uid)\n    local attempt",
-        "redis.call('HGET', items, uid)\n    local attempt",
-        "tests/queue/test_recovery.py::test_a_foreign_item_of_the_empty_uid_is_not_handed_out",
-    ),
-    Mutant(
-        "what is claimed is removed before it is added",
-        "CLAIM",
-        NOTED + TAKEN,
-        TAKEN + NOTED,
-        "tests/queue/test_scripts.py"
-        "::test_stopped_at_any_command_a_script_loses_nothing[None-claim many]",
-    ),
-    Mutant(
-        "ack is not numbered",
-        "ACK",
-        "answer(settled)",
-        "",
-        "tests/queue/test_scripts.py::test_a_call_sent_again_gets_the_same_answer_and_changes_nothing",
-    ),
-    Mutant(
-        "the opening write is left out",
-        "ACK",
-        "{_AT_MAXMEMORY}",
-        "",
-        "tests/queue/test_scripts.py::test_stale_calls_and_purge_are_answered_on_a_full_server",
-    ),
-    Mutant(
-        "touch leaves an item in ackbuf too",
-        "TOUCH",
-        "if place and place ~= leases then leave(place, uid) end",
-        "",
-        "tests/queue/test_primitive.py::test_an_item_without_a_lease_can_be_given_one",
-    ),
-    Mutant(
-        "touch removes before it adds",
-        "TOUCH",
-        "  if place then redis.call",
-        "  if place and place ~= leases then leave(place, uid) end\n  if place then redis.call",
-        "tests/queue/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-touch]",
-    ),
-    Mutant(
-        "a delivery more than max_attempts",
-        "FAIL",
-        "deliveries(about) >= tonumber(most)",
-        "deliveries(about) > tonumber(most)",
-        "tests/queue/test_primitive.py::test_after_max_attempts_failures_an_item_is_dead",
-    ),
-    Mutant(
-        "fail removes before it adds",
-        "FAIL",
-        "retire(uid, about, deliveries(about))",
-        "leave(place, uid)\n    retire(uid, about, deliveries(about))",
-        "tests/queue/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-fail]",
-    ),
-    Mutant(
-        "an undo of a wait alone reads the answer of another call",
-        "UNDO",
-        "token ~= '' and before ~= ''",
-        "before ~= ''",
-        "tests/queue/test_scripts.py"
-        "::test_an_undo_of_a_wait_alone_does_not_mind_what_the_call_before_was",
-    ),
-    Mutant(
-        "what a cancelled get took is given back in reverse",
-        "UNDO",
-        "for i = #uids, 1, -1 do",
-        "for i = 1, #uids do",
-        "tests/queue/test_asyncio.py::test_a_cancelled_claim_is_undone_at_once",
-    ),
-    Mutant(
-        "a claim that comes after its undo is run",
-        "UNDO",
-        "answer('')",
-        "",
-        "tests/queue/test_scripts.py::test_a_claim_that_comes_after_its_undo_is_refused",
-    ),
-    Mutant(
-        "forward is not fenced",
-        "FORWARD",
-        "(token == '' or is_token_of(token, redis.call('HGET', meta, uid)))",
-        "true",
-        "tests/queue/test_primitive.py::test_a_stale_holder_cannot_forward",
-    ),
-    Mutant(
-        "forward acks before it puts",
-        "FORWARD",
-        "redis.call('LPUSH', to_queue, to_uid)",
-        "forget(3, 4)\n  redis.call('LPUSH', to_queue, to_uid)",
-        "tests/queue/test_scripts.py::test_a_forward_that_is_stopped_loses_nothing",
-    ),
-    Mutant(
-        "revive removes before it adds",
-        "REVIVE",
-        "local about = redis.call('HGET', meta, uid)",
-        "local about = redis.call('HGET', meta, uid)\n    redis.call('ZREM', dead, uid)",
-        "tests/queue/test_scripts.py::test_stopped_at_any_command_a_script_loses_nothing[None-revive]",
-    ),
-    Mutant(
-        "revive is unbounded",
-        "REVIVE",
-        "redis.call('ZRANGE', dead, 0, 99)",
-        "redis.call('ZRANGE', dead, 0, -1)",
-        "tests/queue/test_scripts.py::test_of_the_dead_a_hundred_a_call_are_moved_at_most",
-    ),
-    Mutant(
-        "low priorities are shown as ready ones",
-        "PEEK",
-        "redis.call('ZCOUNT', priority, '-inf', '(0')",
-        "redis.call('ZCARD', priority)",
-        "tests/queue/test_primitive.py::test_peek_shows_what_comes_next_and_takes_nothing",
-    ),
-    Mutant(
-        "a uid without an item counts as one in flight",
-        "STATS",
-        "redis.call('HEXISTS', items, uid)",
-        "1",
-        "tests/queue/test_scripts.py::test_an_uid_without_an_item_does_not_hide_one_that_is_ready",
-    ),
-    Mutant(
-        "the bell hides the age of what comes next",
-        "STATS",
-        "if next_uid == '' then",
-        "if false then",
-        "tests/queue/test_primitive.py::test_the_age_of_what_comes_next_is_told_although_a_bell_was_rung",
-    ),
-]
+def sources(root: Path) -> dict[str, bytes]:
+    """The files that mutants are made of."""
+    paths = [root / "saferedisqueue.py", *sorted((root / "saferedis").rglob("*.py"))]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
-STEPS = [
-    Mutant(
-        "uids do not tell their time",
-        "_new_uids",
-        '{time_ms[8:]}-7"',
-        '{time_ms[8:]}-4"',
-        "tests/queue/test_contract.py::test_a_uid_is_a_uuid_of_version_7_and_str",
-    ),
-    Mutant(
-        "later uids sort before earlier ones",
-        "_new_uids",
-        "time.time_ns() // 1_000_000",
-        "-time.time_ns() // 1_000_000 % (1 << 48)",
-        "tests/queue/test_contract.py::test_uids_are_ordered_by_time_and_tell_it",
-    ),
-    Mutant(
-        "a read-only server is no outage",
-        "_OUTAGE",
-        "(ConnectionError, TimeoutError, ReadOnlyError, MasterDownError)",
-        "(ConnectionError, TimeoutError, MasterDownError)",
-        "tests/queue/test_connections.py::test_a_read_only_server_is_waited_out_by_get_alone",
-    ),
-    Mutant(
-        "the parts of a command are miscounted",
-        "_packed",
-        "length += part.length",
-        "length += 1",
-        "tests/queue/test_scripts.py::test_put_adds_at_the_left",
-    ),
-    Mutant(
-        "a number is sent as the text that its class makes of it",
-        "_packed",
-        'part = b"%d" % part if isinstance(part, int) else str(part).encode()',
-        "part = str(part).encode()",
-        "tests/queue/test_primitive.py::test_a_number_may_be_a_member_of_an_enum",
-    ),
-    Mutant(
-        "a password in a URL is quoted in the error",
-        "_Steps._checked_client",
-        ") from None",
-        ")",
-        "tests/queue/test_connections.py::test_no_password_is_in_an_error_about_a_malformed_url",
-    ),
-    Mutant(
-        "the hash tag is left out",
-        "_Steps._prefix_of",
-        "if self._is_cluster and",
-        "if False and",
-        "tests/queue/test_deployments.py::test_in_a_cluster_a_name_is_its_own_hash_tag_unless_it_has_one",
-    ),
-    Mutant(
-        "after an outage the server is not asked how it keeps its log",
-        "_Steps._take_idle",
-        "self._confirm = None",
-        "",
-        "tests/queue/test_durability.py"
-        "::test_after_an_outage_the_server_is_asked_anew_how_it_keeps_its_log",
-    ),
-    Mutant(
-        "a fork is not noticed",
-        "_Steps._check_owner",
-        "if self._pid != os.getpid():",
-        "if False:",
-        "tests/queue/test_connections.py::test_parent_and_child_use_one_queue_object_at_the_same_time",
-    ),
-    Mutant(
-        "a wait ends with the socket timeout",
-        "_Steps._is_bounded",
-        "wait + 1 <= own",
-        "own",
-        "tests/queue/test_connections.py::test_a_get_waits_longer_than_the_socket_timeout",
-    ),
-    Mutant(
-        "a get lasts as long as the socket timeout",
-        "_Steps._is_bounded",
-        " <= timeout + 0.1",
-        "",
-        "tests/queue/test_connections.py::test_get_keeps_its_timeout_when_the_server_stops_answering",
-    ),
-    Mutant(
-        "a script that the server forgot is an error",
-        "_Steps._eval",
-        'return await self._do(self._head("EVAL", script.text, script, keys), *rest, **io)',
-        "raise",
-        "tests/queue/test_connections.py::test_scripts_the_server_forgot_are_sent_again",
-    ),
-    Mutant(
-        "what is sent again has a new number",
-        "_Steps._call",
-        "self._safely(self._eval, script, slot, args)",
-        "self._safely(lambda: self._eval(script, self._take_slot(), args))",
-        "tests/queue/test_connections.py::test_one_put_is_one_item_whatever_is_lost",
-    ),
-    Mutant(
-        "a number whose call may still come is used again",
-        "_Steps._call",
-        "slot = self._take_slot()",
-        "slot = self._take_slot()\n"
-        "        again = _Slot(b'')\n"
-        "        again.name, again.key, again.number = slot.name, slot.key, slot.number - 1\n"
-        "        self._slots.append(again)",
-        "tests/queue/test_connections.py::test_a_call_that_was_given_up_does_not_lend_its_number",
-    ),
-    Mutant(
-        "a connection that was idle and is closed ends a call",
-        "_Steps._safely",
-        "failures >= most",
-        "True",
-        "tests/queue/test_connections.py::test_idle_connections_that_the_server_closed_are_not_noticed",
-    ),
-    Mutant(
-        "a uid of the caller's is taken for a new one",
-        "_Steps._put",
-        "is_new=uid is None",
-        "is_new=True",
-        "tests/queue/test_primitive.py::test_a_uid_is_in_the_queue_once",
-    ),
-    Mutant(
-        "a delayed item is put as one that is ready",
-        "_Steps._put_pairs",
-        " and delay is at is most is None",
-        "",
-        "tests/queue/test_primitive.py::test_a_delayed_item_is_not_early",
-    ),
-    Mutant(
-        "a durable put is confirmed on another connection",
-        "_Steps._put_durably",
-        "count, confirmed = await self._eval(script, slot, args, **io)",
-        "count = await self._eval(script, slot, args)\n"
-        "            self._idle = {}\n"
-        "            confirmed = await self._do(*confirm)",
-        "tests/queue/test_durability.py"
-        "::test_a_put_that_no_replica_confirms_in_time_raises_and_the_item_is_there",
-    ),
-    Mutant(
-        "a server that confirms before its disk has it is believed",
-        "_Steps._check_fsync",
-        "is_redis\n            and version\n            and int(version[1]) >= 8",
-        "version",
-        "tests/queue/test_durability.py::test_a_server_that_cannot_tell_what_is_on_its_disk_is_refused",
-    ),
-    Mutant(
-        "an interrupted batch is not handed back",
-        "_Steps._get_many",
-        "await self._finish(self._hand_back([item.uid for item in reversed(items)]))",
-        "pass",
-        "tests/queue/test_asyncio.py::test_a_batch_that_is_cancelled_half_way_is_handed_back_whole",
-    ),
-    Mutant(
-        "a cancelled get is not undone",
-        "_Steps._fetch",
-        "await self._finish(self._undo(slot, moved, seen))",
-        "pass",
-        "tests/queue/test_asyncio.py::test_a_cancelled_claim_is_undone_at_once",
-    ),
-    Mutant(
-        "the claim after a wait is not told what woke it",
-        "_Steps._fetch",
-        "(*terms, 1, moved, seen)",
-        "(*terms, *_NOT_WOKEN)",
-        "tests/queue/test_recovery.py::test_what_wakes_a_wait_is_claimed_next",
-    ),
-    Mutant(
-        "the claim after a wait is not told what was seen",
-        "_Steps._fetch",
-        "(*terms, 1, moved, seen)",
-        "(*terms, 1, moved, 1 << 52)",
-        "tests/queue/test_recovery.py"
-        "::test_a_stopped_waiter_that_is_real_shares_nothing_with_the_next_holder",
-    ),
-    Mutant(
-        "a payload that cannot be decoded is raised from get",
-        "_Steps._fetch",
-        "except Exception as error:  # whatever",
-        "except ZeroDivisionError as error:  # whatever",
-        "tests/queue/test_recovery.py::test_whatever_a_serializer_raises_the_loop_lives",
-    ),
-    Mutant(
-        "a get goes on as long as there is something that it cannot load",
-        "_Steps._fetch",
-        "if left is not None and left <= -_GRACE:",
-        "if False:",
-        "tests/queue/test_recovery.py::test_a_get_that_meets_only_what_it_cannot_load_keeps_its_timeout",
-    ),
-    Mutant(
-        "an item without a lease has a deadline",
-        "_Steps._fetch",
-        "until / 1000 if until else None",
-        "until / 1000",
-        "tests/queue/test_contract.py::test_an_item_tells_what_it_is",
-    ),
-    Mutant(
-        "deliveries without a lease are settled at once with many",
-        "_Steps._fetch",
-        "attempts, until > 0)",
-        "attempts, True)",
-        "tests/queue/test_primitive.py::test_many_are_settled_in_one_call_if_they_are_leased",
-    ),
-    Mutant(
-        "leased deliveries are settled one by one",
-        "_Steps._fetch",
-        "attempts, until > 0)",
-        "attempts, False)",
-        "tests/queue/test_primitive.py::test_many_are_settled_in_one_call_if_they_are_leased",
-    ),
-    Mutant(
-        "a claim sent again has a new number",
-        "_Steps._claim",
-        "failures += 1",
-        "failures += 1\n                slot.number += 1",
-        "tests/queue/test_connections.py::test_one_get_is_one_delivery_whatever_is_lost",
-    ),
-    Mutant(
-        "a wait is one long slice",
-        "_Steps._wait",
-        "seconds = self._wait_slice if left is None else min(left, self._wait_slice)",
-        "seconds = 60 if left is None else left",
-        "tests/queue/test_recovery.py::test_a_wait_is_a_slice_and_ends_when_something_is_due",
-    ),
-    Mutant(
-        "a wait ignores the next due time",
-        "_Steps._wait",
-        "seconds = min(seconds, verdict / 1000)",
-        "pass",
-        "tests/queue/test_recovery.py::test_a_wait_is_a_slice_and_ends_when_something_is_due",
-    ),
-    Mutant(
-        "a wait in a pause moves items",
-        "_Steps._wait",
-        "verdict == -2 or",
-        "",
-        "tests/queue/test_recovery.py::test_a_wait_in_a_pause_moves_nothing",
-    ),
-    Mutant(
-        "a wait with autoclean off moves items",
-        "_Steps._wait",
-        "self.AUTOCLEAN_INTERVAL is None or",
-        "",
-        "tests/queue/test_recovery.py"
-        "::test_a_wait_with_autoclean_off_never_moves_what_nobody_would_bring_back",
-    ),
-    Mutant(
-        "a wait too short for Redis 6.2 is for ever",
-        "_Steps._wait",
-        "seconds < 0.01",
-        "False",
-        "tests/queue/test_recovery.py::test_a_very_short_wait_is_not_left_to_the_server",
-    ),
-    Mutant(
-        "what a cancelled wait was moved is not handed back",
-        "_Steps._wait",
-        'await self._call(UNDO, "", 1, moved, seen)',
-        "pass",
-        "tests/queue/test_asyncio.py"
-        "::test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed",
-    ),
-    Mutant(
-        "a connection lost in a wait ends get",
-        "_Steps._wait",
-        "return None  # the next claim meets",
-        "raise  #",
-        "tests/queue/test_connections.py::test_a_get_that_waits_gets_its_item_whatever_is_lost",
-    ),
-    Mutant(
-        "a fail-over in a wait ends get",
-        "_Steps._wait",
-        'if not (str(error).startswith("UNBLOCKED") or _serves_nobody(error)):',
-        "if True:",
-        "tests/queue/test_connections.py::test_a_get_that_waits_outlasts_a_fail_over",
-    ),
-    Mutant(
-        "a full server ends a get that waits",
-        "_Steps._wait",
-        "except OutOfMemoryError:",
-        "except ZeroDivisionError:",
-        "tests/queue/test_scripts.py::test_a_full_server_does_not_end_a_get_that_waits",
-    ),
-    Mutant(
-        "a payload that cannot be decoded is tried again and again",
-        "_Steps._put_aside",
-        "await self._bury(uid, reason)",
-        "pass",
-        "tests/queue/test_recovery.py::test_an_undecodable_payload_is_put_aside_and_logged",
-    ),
-    Mutant(
-        "a loss while a payload is put aside ends the loop",
-        "_Steps._put_aside",
-        "except self._outage as outage:",
-        "except ZeroDivisionError as outage:",
-        "tests/queue/test_connections.py"
-        "::test_a_loss_while_an_undecodable_item_is_put_aside_does_not_end_the_loop",
-    ),
-    Mutant(
-        "times are rounded down",
-        "_milliseconds",
-        "math.ceil",
-        "math.floor",
-        "tests/queue/test_scripts.py::test_what_is_shorter_than_a_millisecond_is_not_early",
-    ),
-    Mutant(
-        "a uid of another kind ends the loop",
-        "_decode_uid",
-        'uid.decode("utf-8", "surrogateescape")',
-        "uid.decode()",
-        "tests/queue/test_recovery.py::test_a_uid_of_another_kind_can_be_acked_and_failed",
-    ),
-    Mutant(
-        "a lease is counted from when it was asked for first",
-        "_Steps._claim",
-        "        while True:\n            since = time.monotonic()\n",
-        "        since = time.monotonic()\n        while True:\n",
-        "tests/queue/test_primitive.py::test_a_lease_is_counted_from_when_the_server_gave_it",
-    ),
-    Mutant(
-        "a lease is counted from when it was asked for last",
-        "_Steps._fetch",
-        "since + (until - seen) / 1000",
-        "since + (lease or 0)",
-        "tests/queue/test_primitive.py::test_a_lease_is_counted_from_when_the_server_gave_it",
-    ),
-    Mutant(
-        "bytes of a subclass are sent as they are shown",
-        "_packed",
-        "elif kind is not bytes and not isinstance(part, bytes):",
-        "elif kind is not bytes:",
-        "tests/queue/test_bad_input.py::test_every_payload_of_bytes_comes_back_byte_for_byte",
-    ),
-    Mutant(
-        "a confirmation must come within the socket timeout",
-        "_Steps._put_durably",
-        ', "wait": within',
-        "",
-        "tests/queue/test_durability.py::test_a_confirmation_may_take_longer_than_the_socket_timeout",
-    ),
-]
 
-CONSUMERS = [
-    Mutant(
-        "an ack of what is somebody else's is not told",
-        "_DeliverySteps._settle",
-        "if not done:",
-        "if False:",
-        "tests/queue/test_primitive.py::test_who_lost_a_lease_is_told",
-    ),
-    Mutant(
-        "what lapsed in the local buffer is handed out",
-        "_ConsumeSteps._take_ahead",
-        "if not item.lost and time.monotonic() < item._until:",
-        "if True:",
-        "tests/queue/test_primitive.py::test_what_lapsed_while_it_waited_here_is_not_handed_out",
-    ),
-    Mutant(
-        "acks that were not sent are forgotten",
-        "_ConsumeSteps._next",
-        "self._done.extendleft(reversed(done))",
-        "pass",
-        "tests/queue/test_primitive.py::test_an_ack_that_could_not_be_sent_goes_with_the_next_fetch",
-    ),
-    Mutant(
-        "without a helper acks wait",
-        "_ConsumeSteps._next",
-        "if self._ahead and not self._renew:",
-        "if False:",
-        "tests/queue/test_primitive.py::test_without_renewal_an_ack_does_not_wait_for_the_next_fetch",
-    ),
-    Mutant(
-        "the lease of what waits here is not renewed",
-        "_ConsumeSteps._keep",
-        "mine = (*self._ahead, self._current)",
-        "mine = (self._current,)",
-        "tests/queue/test_primitive.py::test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead",
-    ),
-    Mutant(
-        "acks wait for the next fetch however long that takes",
-        "_ConsumeSteps._keep",
-        "if self._done:",
-        "if False:",
-        "tests/queue/test_primitive.py::test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead",
-    ),
-    Mutant(
-        "what was fetched ahead is given back in reverse",
-        "_ConsumeSteps._end",
-        "reversed(self._ahead)",
-        "self._ahead",
-        "tests/queue/test_primitive.py::test_leaving_consume_gives_back_what_is_out",
-    ),
-    Mutant(
-        "the item in hand is given back as if never delivered",
-        "_ConsumeSteps._end",
-        "uncounted=False",
-        "uncounted=True",
-        "tests/queue/test_primitive.py::test_leaving_consume_gives_back_what_is_out",
-    ),
-    Mutant(
-        "the helper looks twice at the item in hand",
-        "_ConsumeSteps._keep",
-        "(*self._ahead, self._current)",
-        "(*self._ahead, self._current and self._current)",
-        "tests/queue/test_primitive.py::test_a_turn_of_the_helper_may_meet_the_end_of_what_is_in_hand",
-    ),
-    Mutant(
-        "an outage replaces what ends a block",
-        "_ConsumeSteps._leave",
-        "if error is None:",
-        "if True:",
-        "tests/queue/test_connections.py::test_what_ends_a_block_is_not_replaced_by_an_outage",
-    ),
-]
+def mutants_of(files: dict[str, bytes]) -> list[Mutant]:
+    """All of them, in the order in which they stand there."""
+    found: list[Mutant] = []
+    for file, source in files.items():
+        python, lua = (kind.mutants(file, source) for kind in (mutant_python, mutant_lua))
+        found += sorted([*python, *lua], key=lambda mutant: mutant.start)
+    return found
 
-FACES = [
-    Mutant(
-        "the connection of an interrupted call is used again",
-        "SafeRedisQueue._do",
-        "connection.disconnect()  # a reply may still come: nobody else must read it",
-        "self._idle.setdefault(limit, []).append(connection)",
-        "tests/queue/test_connections.py::test_an_interrupted_call_of_any_kind_leaves_no_reply_behind",
-    ),
-    Mutant(
-        "an error reply costs the connection",
-        "SafeRedisQueue._do",
-        "self._idle.setdefault(limit, []).append(connection)\n            raise",
-        "connection.disconnect()\n            raise",
-        "tests/queue/test_connections.py::test_an_error_reply_keeps_the_connection",
-    ),
-    Mutant(
-        "a payload is decoded by the client",
-        "SafeRedisQueue._do",
-        "disable_decoding=True",
-        "",
-        "tests/queue/test_scripts.py::test_an_undecodable_item_is_put_aside_on_a_full_server",
-    ),
-    Mutant(
-        "the caller's client is closed",
-        "SafeRedisQueue.close",
-        "if self._owns_client:",
-        "if True:",
-        "tests/queue/test_connections.py::test_the_caller_s_client_is_used_and_left_open",
-    ),
-    Mutant(
-        "connections of an event loop that ended are used",
-        "AsyncSafeRedisQueue._check_owner",
-        "if self._loop is not None:",
-        "if False:",
-        "tests/queue/test_asyncio.py::test_one_queue_works_in_one_event_loop_after_another",
-    ),
-    Mutant(
-        "a wait is cancelled together with its get",
-        "AsyncSafeRedisQueue._do",
-        "if rescue is None:",
-        "if True:",
-        "tests/queue/test_asyncio.py"
-        "::test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed",
-    ),
-    Mutant(
-        "the connection of a cancelled call is used again",
-        "AsyncSafeRedisQueue._exchange",
-        "await connection.disconnect(nowait=True)",
-        "self._idle.setdefault(limit, []).append(connection)",
-        "tests/queue/test_asyncio.py::test_a_cancelled_call_of_any_kind_leaves_no_reply_behind",
-    ),
-    Mutant(
-        "an asyncio call waits for ever where the client has a time-out",
-        "AsyncSafeRedisQueue._exchange",
-        "_within(seconds)",
-        "_within(timeout)",
-        "tests/queue/test_asyncio.py::test_a_server_that_stops_answering_holds_no_call",
-    ),
-    Mutant(
-        "an asyncio get lasts as long as the socket timeout",
-        "AsyncSafeRedisQueue._exchange",
-        "_within(seconds)",
-        "_within(own)",
-        "tests/queue/test_asyncio.py::test_a_server_that_stops_answering_holds_no_call",
-    ),
-    Mutant(
-        "a second cancellation ends the undo",
-        "AsyncSafeRedisQueue._finish",
-        "await asyncio.shield(self._in_background(step))",
-        "await step",
-        "tests/queue/test_asyncio.py::test_a_get_that_is_cancelled_twice_is_undone_all_the_same",
-    ),
-    Mutant(
-        "what goes on in the background is cut off by close",
-        "AsyncSafeRedisQueue.close",
-        "while self._background:",
-        "while False:",
-        "tests/queue/test_asyncio.py"
-        "::test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed",
-    ),
-]
 
-MUTANTS = [*IN_ALL_SCRIPTS, *SCRIPTS, *STEPS, *CONSUMERS, *FACES]
+def known_survivors(text: str) -> dict[str, str]:
+    """By identity the reasons; a block is a head, the lines that change, and the reason."""
+    known = {}
+    for block in re.split(r"\n\s*\n", text):
+        lines = [line for line in block.strip().splitlines() if not line.startswith("#")]
+        changes = [line for line in lines[1:] if line[:2] in ("- ", "+ ", "-", "+")]
+        if changes:
+            known["\n".join([lines[0], *changes])] = " ".join(lines[1 + len(changes) :])
+    return known
+
+
+def seed_of(root: Path) -> str:
+    """The commit, or outside a checkout the version."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if asked.returncode == 0:
+        return asked.stdout.strip()
+    found = re.search(r'^__version__ = "(.*)"', (root / "saferedisqueue.py").read_text(), re.M)
+    assert found is not None
+    return found[1]
+
+
+def lot(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % LOTS
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Break the program on purpose; see tests fail.")
+    parser.add_argument("words", nargs="*", help="only what has one in its file, function, script")
+    parser.add_argument("-j", type=int, default=1, metavar="JOBS", help="as many at a time")
+    parser.add_argument("--all", action="store_true", help="all, not the tenth of this commit")
+    parser.add_argument("--seed", help="chooses the tenth, instead of the commit")
+    parser.add_argument("--list", action="store_true", help="only tell what there is")
+    parser.add_argument("--coverage", type=Path, metavar="FILE", help="keep what is measured there")
+    return parser
+
+
+def main(given: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    parser = arguments()
+    options = parser.parse_args(given)
+    files = sources(root)
+    mutants = mutants_of(files)
+    identities = {mutant: mutant.identity(files[mutant.file]) for mutant in mutants}
+    known = known_survivors(SURVIVORS.read_text() if SURVIVORS.exists() else "")
+    for identity in known.keys() - set(identities.values()):
+        print(f"listed as a survivor, but no longer there:\n{identity}\n")
+    chosen = [mutant for mutant in mutants if identities[mutant] not in known]
+    words = [word.lower() for word in options.words]
+    if words:
+        chosen = [m for m in chosen if any(w in f"{m.file} {m.scope}".lower() for w in words)]
+        if not chosen:
+            parser.error("no mutant is of such a file, function or script")
+    elif not options.all:
+        today = lot(options.seed or seed_of(root))
+        chosen = [mutant for mutant in chosen if lot(identities[mutant]) == today]
+    if options.list:
+        for mutant in chosen:
+            print(f"{identities[mutant]}\n")
+        print(f"{len(chosen)} of {len(mutants)} mutants")
+        return 0
+
+    with tempfile.TemporaryDirectory(prefix="srq-", dir="/tmp") as directory:
+        copies = [Copy(root, Path(directory, str(number))) for number in range(options.j)]
+        measured = the_measured(options.coverage, copies[0], list(files), options.j)
+        lines = scripts_by_line(copies[0].root, chosen, copies[0].environment)
+        chooser = Chooser(measured, lines)
+        todo = []
+        for mutant in chosen:
+            tests = chooser.tests(mutant, files[mutant.file])
+            todo.append((mutant, files[mutant.file], tests, chooser.seconds(tests)))
+        verdicts: dict[int, Verdict] = {}
+        for number, verdict in run_all(copies, todo):
+            verdicts[number] = verdict
+            print(line_of(chosen[number], files, verdict, len(todo[number][2])), flush=True)
+    survivors = [chosen[n] for n in sorted(verdicts) if verdicts[n].how in ("survived", "no test")]
+    return summary(list(verdicts.values()), [identities[mutant] for mutant in survivors])
+
+
+def the_measured(kept: Path | None, copy: Copy, files: list[str], jobs: int) -> Measured:
+    """What the tests run: of the file, unless it is of another program."""
+    if kept is not None and kept.exists():
+        measured = Measured.load(kept)
+        if measured.sources == digests(copy.root, files):
+            return measured
+    measured = measure(copy.root, files, test_files(copy.root), copy.environment, jobs)
+    copy.clear()
+    if kept is not None:
+        measured.save(kept)
+    print(f"{len(measured.tests)} tests, which take {sum(measured.seconds):.0f} s")
+    for test in measured.failed:
+        print(f"not used, it does not pass: {test}")
+    return measured
+
+
+def line_of(mutant: Mutant, files: dict[str, bytes], verdict: Verdict, count: int) -> str:
+    where = f"{mutant.file}:{mutant.line(files[mutant.file])} {mutant.scope}"
+    took = f"{verdict.cpu:.1f} s CPU, {verdict.seconds:.1f} s, {verdict.tests} of {count} passed"
+    why = verdict.why.strip().splitlines()[-1:] or [""]
+    return f"{verdict.how:10} {where} {mutant.rule} ({took}) {why[0]}"
+
+
+def summary(verdicts: list[Verdict], survivors: list[str]) -> int:
+    """Says it all in figures; the exit status."""
+    for survivor in survivors:
+        print(f"\n{survivor}")
+    count = Counter(verdict.how for verdict in verdicts)
+    caught = count["caught"] + count["hung"]
+    share = caught / (caught + len(survivors)) if caught or survivors else 1.0
+    cpu, slowest = (sum(v.cpu for v in verdicts), max((v.cpu for v in verdicts), default=0))
+    print(f"\n{len(verdicts)} mutants: " + ", ".join(f"{n} {how}" for how, n in count.items()))
+    print(f"{share:.1%} of those that are programs were caught; {FLOOR:.0%} are asked for")
+    print(f"{cpu / max(len(verdicts), 1):.1f} s of CPU each, {slowest:.1f} s at most")
+    return 1 if survivors and share < FLOOR else 0
+
 
 if __name__ == "__main__":
-    sys.exit(main(MUTANTS))
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The list of breakages fits the module, and what runs it tells the caught from the others."""
+"""Whole runs, on a small program: what catches mutants and what does not is told apart."""
 
 from __future__ import annotations
 
@@ -7,91 +7,192 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mutation
-from mutants import MUTANTS
-from mutation import MODULE, ROOT
+import pytest
+
+from mutants import LOTS, ROOT, SURVIVORS, known_survivors, lot, mutants_of, seed_of, sources
+
+PROGRAM = '''
+"""A module."""
+
+__version__ = "1.0"
 
 
-def test_each_breakage_can_be_made_and_names_a_test() -> None:
-    source = MODULE.read_text()
-    for mutant in MUTANTS:
-        assert mutation.mutate(source, mutant) != source
-        path, test = mutant.test.partition("[")[0].split("::")
-        assert f"\ndef {test}(" in (ROOT / path).read_text(), mutant
+class Script:
+    def __init__(self, text):
+        self.text = text
+        self.sha = str(len(text))
 
 
-def test_no_breakage_is_listed_twice() -> None:
-    assert len({(mutant.of, mutant.name) for mutant in MUTANTS}) == len(MUTANTS)
-    assert len({(mutant.of, mutant.old, mutant.new) for mutant in MUTANTS}) == len(MUTANTS)
+MOVE = Script("""
+redis.call('DEL', a)
+""")
 
 
-LIST = """
-import sys
-from mutation import Mutant, main
-poll, fails, other = (f"{sys.argv[1]}::test_{each}" for each in ("poll", "fails", "skipped"))
-sys.exit(main([
-    Mutant("one", "_POLL", "0.1", "0.2", poll),
-    Mutant("two", "_POLL", "seconds between", "seconds  between", poll),
-    Mutant("three", "_POLL", "0.3", "0.4", poll),
-    Mutant("four", "_NO_SUCH", "0.1", "0.2", poll),
-    Mutant("five", "_POLL", "0.1", "0.2", fails),
-    Mutant("six", "_POLL", "0.1", "0.2", other),
-    Mutant("seven", "_POLL", "0.1", "no_such_name", poll),
-], sys.argv[2:]))
-"""
+def caught(a):
+    return a - 1
+
+
+def weak(a, seen):
+    seen.append(a)
+    return a < 100
+
+
+def hangs():
+    count = 3
+    while count:
+        count -= 1
+
+
+def unseen():
+    return 1
+
+
+def moved():
+    return MOVE.sha, MOVE.text
+
+
+SHARE = 6 // (1 - 0)
+
+
+def share():
+    return SHARE
+'''
 
 TESTS = """
-import os, pytest, saferedisqueue, subprocess, sys
-def test_poll():
-    assert saferedisqueue._POLL == 0.1
-    code = "import saferedisqueue; print(saferedisqueue.__file__)"
-    found = subprocess.check_output([sys.executable, "-c", code], cwd="/", text=True)
-    assert found.strip() == saferedisqueue.__file__
+import pytest
+import saferedisqueue
+def test_caught():
+    assert saferedisqueue.caught(2) == 1
+def test_weak():
+    seen = []
+    assert saferedisqueue.weak(2, seen)
+    assert seen == [2]
+def test_hangs():
+    saferedisqueue.hangs()
+def test_moved():
+    assert "DEL" in saferedisqueue.moved()[1]
+def test_share():
+    assert saferedisqueue.share() == 6
 def test_fails():
-    assert saferedisqueue._POLL == 0.5
+    assert saferedisqueue.weak(2, []) is None
 def test_skipped():
     pytest.skip("no")
 """
 
+# The bounds are for whole runs of real tests; of these each takes no time at all.
+RUN = """
+import sys, pathlib, mutant_runs, mutants
+mutant_runs.TEST_SECONDS = 5
+mutants.SURVIVORS = pathlib.Path(sys.argv[1], "survivors.txt")
+sys.exit(mutants.main(sys.argv[2:], pathlib.Path(sys.argv[1])))
+"""
 
-def run(tmp_path: Path, *arguments: str) -> tuple[int, str]:
-    """The status, and what was said, of a list of seven breakages of seven kinds."""
-    tests = tmp_path / "test_it.py"
-    tests.write_text(TESTS)
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    (tmp_path / "saferedisqueue.py").write_text(PROGRAM)
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    (tmp_path / "tests" / "queue").mkdir(parents=True)
+    (tmp_path / "tests" / "queue" / "test_it.py").write_text(TESTS)
+    return tmp_path
+
+
+def run(program: Path, *arguments: str) -> tuple[int, str, dict[str, list[str]]]:
+    """The status, what was said, and of each scope and rule how its mutants ended."""
     done = subprocess.run(
-        [sys.executable, "-c", LIST, str(tests), *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        [sys.executable, "-c", RUN, str(program), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "tools")},
         capture_output=True,
         text=True,
         timeout=100,
     )
     assert done.stderr == ""
-    return done.returncode, done.stdout
+    ended: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        how, found, rest = line.partition(" saferedisqueue.py:")
+        if found:
+            scope, rule = rest.split()[1:3]
+            ended.setdefault(f"{scope} {rule}", []).append(how.strip())
+    return done.returncode, done.stdout, {key: sorted(ends) for key, ends in ended.items()}
 
 
-def test_what_catches_nothing_is_told(tmp_path: Path) -> None:
-    status, said = run(tmp_path, "-j", "2")
-    verdicts = {
-        line[16:].removeprefix("_POLL: "): line[:16].rstrip()
-        for line in said.partition("\n\n")[0].splitlines()
-        if line[:1] != " "
+def test_how_mutants_end_is_told_apart(program: Path) -> None:
+    status, said, ended = run(program, "--all", "-j", "2")
+    assert ended == {
+        "MOVE drop": ["caught"],
+        "caught shift": ["caught"],
+        "weak drop": ["caught"],
+        "weak shift": ["survived"],
+        "hangs negate": ["survived"],
+        "hangs drop": ["hung"],
+        "hangs shift": ["hung", "survived"],
+        "unseen shift": ["no test"],
+        "SHARE shift": ["caught", "caught", "no program"],
     }
-    assert verdicts == {
-        "one": "caught",
-        "two": "SURVIVED",
-        "three": "does not apply",
-        "_NO_SUCH: four": "does not apply",
-        "five": "proves nothing",
-        "six": "proves nothing",
-        "seven": "no test",
-    }
-    assert "_POLL has 0 times, not once: '0.3'" in said
-    assert "the module has no part named _NO_SUCH" in said
-    assert status == 1
+    assert "- return a < 100\n+ return a <= 100\n" in said
+    assert "not used, it does not pass: tests/queue/test_it.py::test_fails" in said
+    assert "12 mutants: " in said
+    assert status == 1  # less than the floor
 
 
-def test_all_is_well_where_each_is_caught(tmp_path: Path) -> None:
-    status, said = run(tmp_path, "one")
+def test_listed_survivors_are_not_tried_and_all_is_well_without_others(program: Path) -> None:
+    weak = "saferedisqueue.py: weak: shift\n- return a < 100\n+ return a <= 100"
+    gone = "saferedisqueue.py: weak: shift\n- return a < 5\n+ return a <= 5"
+    reason = "Nobody has a hundred.\nNot yet."
+    (program / "survivors.txt").write_text(f"# How.\n\n{weak}\n{reason}\n\n{gone}\nGone.\n")
+    status, said, ended = run(program, "weak")
+    assert ended == {"weak drop": ["caught"]}
+    assert f"no longer there:\n{gone}\n" in said
+    assert "100.0% of those that are programs were caught" in said
     assert status == 0
-    assert said.splitlines()[0] == "caught          _POLL: one"
-    assert said.splitlines()[-1] == "1 caught"
+
+
+def test_what_was_measured_serves_until_the_program_changes(program: Path) -> None:
+    kept = program / "kept.json"
+    _, _, first = run(program, "--coverage", str(kept), "share")
+    _, said, again = run(program, "--coverage", str(kept), "share")
+    assert " tests, which take" not in said
+    assert again == first
+    (program / "saferedisqueue.py").write_text(PROGRAM + "\n")
+    _, said, _ = run(program, "--coverage", str(kept), "share")
+    assert " tests, which take" in said
+
+
+def test_a_tenth_is_tried_that_the_commit_chooses(program: Path) -> None:
+    files = sources(ROOT)
+    identities = [mutant.identity(files[mutant.file]) for mutant in mutants_of(files)]
+    lots = [[each for each in identities if lot(each) == number] for number in range(LOTS)]
+    assert sum(map(len, lots)) == len(identities)
+    for each in lots:
+        assert len(identities) / LOTS * 0.5 < len(each) < len(identities) / LOTS * 1.5
+    # Another commit, another lot: within so many each has had its turn.
+    assert {lot(f"commit {number}") for number in range(100)} == set(range(LOTS))
+
+
+def test_without_a_checkout_the_version_chooses(program: Path) -> None:
+    assert seed_of(program) == "1.0"
+
+
+def test_nothing_is_tried_for_a_list(program: Path) -> None:
+    status, said, ended = run(program, "--list", "--all")
+    assert status == 0
+    assert ended == {}
+    assert said.endswith("12 of 12 mutants\n")
+    status, said, _ = run(program, "--list", "weak")
+    assert said.endswith("2 of 12 mutants\n")
+
+
+def test_the_list_of_survivors_has_a_reason_for_each() -> None:
+    known = known_survivors(SURVIVORS.read_text())
+    assert all(known.values())
+
+
+def test_words_that_choose_none_are_an_error(program: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(program), "nonesuch"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "tools")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("no mutant is of such a file, function or script\n")
