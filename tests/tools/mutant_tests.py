@@ -176,6 +176,13 @@ class Chooser:
             chosen.append(self.measured.tests[test])
         return chosen
 
+    def one_of_each_file(self) -> list[str]:
+        by_file: dict[str, str] = {}
+        for test in self._in_order(range(len(self.measured.tests))):
+            name = self.measured.tests[test]
+            by_file.setdefault(name.partition("::")[0], name)
+        return list(by_file.values())
+
     def seconds(self, tests: Iterable[str]) -> list[float]:
         number = {test: n for n, test in enumerate(self.measured.tests)}
         return [self.measured.seconds[number[test]] for test in tests]

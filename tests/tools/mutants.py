@@ -122,6 +122,7 @@ def main(given: Sequence[str] | None = None, root: Path = ROOT) -> int:
         measured = the_measured(options.coverage, copies[0], list(files), options.j)
         lines = scripts_by_line(copies[0].root, chosen, copies[0].environment)
         chooser = Chooser(measured, lines)
+        check_the_program(copies[0], chooser)
         todo = []
         for mutant in chosen:
             tests = chooser.tests(mutant, files[mutant.file])
@@ -148,6 +149,14 @@ def the_measured(kept: Path | None, copy: Copy, files: list[str], jobs: int) -> 
     for test in measured.failed:
         print(f"not used, it does not pass: {test}")
     return measured
+
+
+def check_the_program(copy: Copy, chooser: Chooser) -> None:
+    """That a test of each file passes there as it did when it was measured."""
+    tests = chooser.one_of_each_file()
+    for _, verdict in run_all([copy], [(None, b"", tests, chooser.seconds(tests))]):
+        if verdict.how != "survived":
+            raise SystemExit(f"without a mutant too: {verdict.how} {verdict.why}")
 
 
 def line_of(mutant: Mutant, files: dict[str, bytes], verdict: Verdict, count: int) -> str:

@@ -104,7 +104,6 @@ def run(program: Path, *arguments: str) -> tuple[int, str, dict[str, list[str]]]
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "tools")},
         capture_output=True,
         text=True,
-        timeout=100,
     )
     assert done.stderr == ""
     ended: dict[str, list[str]] = {}
@@ -196,3 +195,16 @@ def test_words_that_choose_none_are_an_error(program: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.endswith("no mutant is of such a file, function or script\n")
+
+
+def test_nothing_is_said_of_mutants_where_the_tests_fail_anyway(program: Path) -> None:
+    measured_only = "import os\ndef test_it():\n    assert 'SRQ_MEASURED' in os.environ\n"
+    (program / "tests" / "queue" / "test_it.py").write_text(measured_only)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(program), "weak"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "tools")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "without a mutant too: caught tests/queue/test_it.py::test_it\n"
