@@ -21,6 +21,7 @@ class Mutant(NamedTuple):
 
     scope: the function, ``Class.method`` or script that it stands in, or "" for none.
     lines: a test that runs one of these lines of the file may notice it; none for Lua.
+    function: the lines of the function that it stands in, if any.
     """
 
     file: str
@@ -30,6 +31,7 @@ class Mutant(NamedTuple):
     end: int
     new: str
     lines: tuple[int, ...]
+    function: range = range(0)
     lua: bool = False
 
     def apply(self, source: bytes) -> bytes:

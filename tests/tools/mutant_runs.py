@@ -211,6 +211,7 @@ def _run(copy: Copy, arguments: Sequence[str]) -> NoReturn:
         tools = str(Path(__file__).parent)
         sys.path[:] = [str(copy.root), *(path for path in sys.path if path not in (tools, ""))]
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.argv = ["pytest"]
         options = ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "pytest_timeout"]
         code = int(pytest.main([*options, *arguments], plugins=[notes]))

@@ -189,7 +189,11 @@ class Chooser:
 
     def _of_lines(self, mutant: Mutant) -> set[int]:
         by_line = self.measured.lines.get(mutant.file, {})
-        return {test for line in mutant.lines for test in by_line.get(str(line), ())}
+        found = {test for line in mutant.lines for test in by_line.get(str(line), ())}
+        if found or any(by_line.get(str(line)) for line in mutant.function):
+            return found
+        # A function of which nothing is known: of a process that did not end in good order.
+        return {test for tests in by_line.values() for test in tests}
 
     def _of_scripts(self, scripts: Iterable[str]) -> set[int]:
         found = {test for name in scripts for test in self.measured.scripts.get(name, ())}

@@ -21,11 +21,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import mutant_lua
@@ -117,8 +119,12 @@ def main(given: Sequence[str] | None = None, root: Path = ROOT) -> int:
         print(f"{len(chosen)} of {len(mutants)} mutants")
         return 0
 
-    with tempfile.TemporaryDirectory(prefix="srq-", dir="/tmp") as directory:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="srq-", dir="/tmp"))
         copies = [Copy(root, Path(directory, str(number))) for number in range(options.j)]
+        for copy in copies:
+            stack.callback(copy.clear)
         measured = the_measured(options.coverage, copies[0], list(files), options.j)
         lines = scripts_by_line(copies[0].root, chosen, copies[0].environment)
         chooser = Chooser(measured, lines)
