@@ -13,7 +13,14 @@ The verdict. Each mutant that no test caught is shown. Some of them change nothi
 fast something is, and nobody can write a test for them: survivors.txt has those that were looked
 at, with the reason, and they are not tried. The rest are a matter of measure, not of one by one: a
 tenth of the mutants is chosen by chance, and tests chosen by what they run are not all tests. So
-this fails if a survivor is not listed and the share that was caught is below FLOOR.
+this fails if a survivor is not listed and the share that was caught is below FLOOR. When the rules
+were made, 82 % of 217 were caught, and chance moves that by 3 % (a standard deviation): without a
+reason the share does not fall below 70 % in ten thousand commits. A tenth of the program that no
+test looks at brings it there.
+
+What hangs counts as caught, and what cannot be imported is not counted. Time-outs allow for a
+machine ten times as slow as it was when the tests were measured; one that is slower still makes
+the share look better, never worse.
 """
 
 from __future__ import annotations
