@@ -96,7 +96,7 @@ def test_declarations_and_repr_stay_as_they_are() -> None:
             a: Literal[1]
             def __init__(self):
                 self.a = a
-            def wait(self, for_: float = 1, *, more: float | None = 2): ...
+            def wait(self, for_: float = 1, *, more: float | None = 2): pass
             def __repr__(self):
                 return 1
     '''
