@@ -46,7 +46,7 @@ Keys, all beginning with ``srq:<name>:``; the first five are those of saferedisq
 
 The last six exist only while something uses them.
 
-To vendor it, copy this file: it needs Python 3.10 or later and the package ``redis``, nothing else.
+To vendor it, copy this file: it needs Python 3.11 or later and the package ``redis``, nothing else.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ import asyncio
 import copy
 import hashlib
 import importlib
+import inspect
 import logging
 import math
 import os
@@ -67,11 +68,12 @@ import threading
 import time
 import warnings
 import weakref
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import lru_cache, update_wrapper, wraps
+from enum import Enum
+from functools import lru_cache, wraps
+from pathlib import Path
 from types import FunctionType
 from typing import (
     TYPE_CHECKING,
@@ -84,6 +86,7 @@ from typing import (
     NoReturn,
     ParamSpec,
     Protocol,
+    Self,
     TypeAlias,
     TypeVar,
     cast,
@@ -116,7 +119,6 @@ if TYPE_CHECKING:
     import argparse
     from types import TracebackType
 
-    from typing_extensions import Self
 
 __all__ = [
     "AsyncConsumer",
@@ -147,6 +149,7 @@ log = logging.getLogger("saferedisqueue")
 
 T = TypeVar("T")
 R = TypeVar("R")
+E = TypeVar("E", bound="Item[Any]")
 P = ParamSpec("P")
 S = TypeVar("S")
 
@@ -328,7 +331,22 @@ def _put_at(uid: str) -> float | None:
         return None
 
 
-# ---- Keys --------------------------------------------------------------------------------------
+def exponential_backoff(
+    first: float = 1.0, factor: float = 2.0, most: float = 3600.0, jitter: float = 0.5
+) -> Callable[[int], float]:
+    """For ``retry_delay=``: ``first`` seconds after the first attempt, ``factor`` times as long
+    after each further one, at most ``most``; of which a random part, ``jitter`` at most, is taken
+    off, so that what failed together does not come back together.
+    """
+
+    def delay(attempt: int) -> float:
+        longest = min(first * factor ** min(attempt - 1, 64), most)
+        return longest * (1 - random.uniform(0, jitter))
+
+    return delay
+
+
+# ---- Keys and arguments ------------------------------------------------------------------------
 
 
 def _checked_name(name: object) -> str:
@@ -347,19 +365,117 @@ def _checked_name(name: object) -> str:
     return name
 
 
+def check_seconds(
+    name: str, value: object, least: float = float("-inf"), none: bool = False
+) -> None:
+    if value is None and none:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if not least <= value < 1e10:  # also refuses NaN
+        raise ValueError(f"{name} must be at least {least} and less than 1e10 s, not {value!r}")
+
+
+def _deadline(timeout: Timeout) -> float | None:
+    """When a timeout that begins now is over, by the monotonic clock; None for never."""
+    if timeout is None or (isinstance(timeout, float) and timeout == math.inf):
+        return None
+    check_seconds("timeout", timeout)
+    return time.monotonic() + max(timeout, 0) if timeout else None
+
+
+def check_count(name: str, value: object, least: int, none: bool = False) -> None:
+    if value is None and none:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value!r}")
+
+
+def _checked_priority(priority: object) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError(f"priority must be an int, not {priority!r}")
+    if not -1000 <= priority <= 1000:
+        raise ValueError(f"priority must be from -1000 to 1000, not {priority}")
+    return priority
+
+
+def _milliseconds(seconds: float | None) -> int | str:
+    """For a script: '' for None; rounded up, so that nothing is early."""
+    return "" if seconds is None else math.ceil(seconds * 1000)
+
+
+def _due(delay: float | None, at: datetime | float | None) -> int | str:
+    """For a script, the ms since the epoch of ``at``, or '' for None."""
+    check_seconds("delay", delay, least=0, none=True)
+    if at is None:
+        return ""
+    if delay is not None:
+        raise TypeError("delay= and at= cannot both be given")
+    if isinstance(at, datetime):
+        if at.utcoffset() is None:
+            raise ValueError(f"at must be an aware datetime: {at!r} has no time zone")
+        at = at.timestamp()
+    check_seconds("at", at)
+    return _milliseconds(max(at, 0))
+
+
+def encode_uid(uid: object) -> bytes:
+    if not isinstance(uid, str):
+        raise TypeError(f"a uid is a str, as get returns it, not {type(uid).__name__}: {uid!r}")
+    if not uid:
+        raise ValueError("a uid must not be empty")
+    try:
+        return uid.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueError(f"a uid must be text that can be encoded, not {uid!r}") from None
+
+
+def decode_uid(uid: bytes) -> str:
+    return uid.decode("utf-8", "surrogateescape")
+
+
+def _text(reason: object) -> str:
+    """As text that can be sent and logged, whatever is in it."""
+    return str(reason).encode("utf-8", "backslashreplace").decode()
+
+
+def _describe(error: BaseException) -> str:
+    """The error as text, whatever is in it."""
+    try:
+        return _text(f"{type(error).__name__}: {error}")
+    except Exception:  # its own __str__ may fail, and must not end a consumer's loop
+        return type(error).__name__
+
+
+def _attempts(about: bytes) -> int:
+    """The deliveries in a value of meta."""
+    digits = re.match(rb"\d{1,18}", about)
+    return int(digits[0]) if digits else 0
+
+
+def as_dict(reply: Any) -> dict[str, str]:
+    """A map as RESP 3 or RESP 2 gives it."""
+    if not isinstance(reply, dict):
+        reply = dict(zip(reply[::2], reply[1::2], strict=True))
+    return {key.decode(): value.decode() for key, value in reply.items()}
+
+
 # ---- Scripts -----------------------------------------------------------------------------------
 
-# In every script.
-_CLOCK = """
+# Passages of Lua that scripts share, by name. A text says in a line "-- needs: ..." on which of
+# them it is built. For tools: no promise between minor versions.
+PIECES: Final[dict[str, str]] = {
+    "clock": """
 -- Now, in ms, as text: what a command is given as a number is formatted anew each time.
 local function clock()
   if at ~= '' then return at end
   local t = redis.call('TIME')
   return t[1] .. string.sub('00000' .. t[2], -6, -4)
 end
-"""
-
-_COMMON = """
+""",
+    "call": """
 -- What this very call was answered before, if it was sent before; an older call is refused.
 local known = redis.call('GET', last)
 local latest, said = string.match(known or '0 ', '^(%d+) (.*)$')
@@ -378,11 +494,10 @@ local function answer(text)
     redis.call('SET', last, number .. ' ' .. text, 'PX', '3600000')
   end
 end
-"""
-
-# What is done most is first tried without the general way's many cases. Nothing may be written
-# before `noted`; where that fails, the general way decides.
-_NOTED = """
+""",
+    # What is done most is first tried without the general way's many cases. Nothing may be written
+    # before `noted`; where that fails, the general way decides.
+    "noted": """
 -- Note the answer before the call is done: one command instead of GET and SET. False, and nothing
 -- has changed, unless the slot has been used, this call is its newest, and there is memory for it.
 local function noted(text)
@@ -399,62 +514,64 @@ local function not_noted(failed)
   redis.call('SET', last, number - 1 .. ' ', 'KEEPTTL')
   return failed
 end
-"""
-
-_IS_OUT = """
--- Whether the delivery `token` of an item with this meta is neither over nor brought back.
-local function is_out(about, token)
+""",
+    "meta": """
+-- meta of a uid is 'deliveries time token score': how often it was delivered, when (in ms) and as
+-- what for the last time, and the score of its priority. The time is BACK when it has come back
+-- since, the token OVER when that delivery has ended otherwise; the score is '' without a priority.
+local BACK, OVER = '0', '-'
+local function meta_fields(about)
+  local deliveries, time, token, score = string.match(about or '', '^(%d+) (%d+) (%S+) (%-?%d*)$')
+  -- A foreign value must not keep an item from moving.
+  if not score or #score >= 20 then return 0, '', OVER, '' end
+  return tonumber(deliveries), time, token, score
+end
+local function meta_value(deliveries, time, token, score)
+  return deliveries .. ' ' .. time .. ' ' .. token .. ' ' .. score
+end
+""",
+    "token": """
+-- Whether the delivery `token` is the latest one of an item with this meta.
+local function is_latest(token, about)
   return about and string.find(about, ' ' .. token .. ' ', 1, true)
-    and not string.find(about, '^%d+ 0 ')
 end
-"""
-
-_META = """
--- meta of a uid is 'deliveries time token score': the token is '-' once the delivery is over, the
--- score '' for an item without priority.
-local function is_token_of(token, about)
-  return about and string.find(about, ' ' .. token .. ' ', 1, true)
+-- And whether it is neither over nor brought back.
+local function is_out(token, about)
+  return is_latest(token, about) and not string.find(about, '^%d+ 0 ')
 end
-local function deliveries(about)
-  return about and tonumber(string.match(about, '^%d+')) or 0
+""",
+    "unlimited": """
+-- A write that needs no memory: after it the server refuses none of a script's writes for want of
+-- memory, so that all of them can add before they remove, and a full server can be emptied.
+local function lift_memory_limit()
+  redis.call('HDEL', meta, '')
 end
-local function score_of(about)
-  local score = about and string.match(about, ' (%-?%d+)$')
-  return score and #score < 20 and score or ''  -- a foreign value must not keep an item from moving
-end
-"""
-
-# A write that needs no memory: after it the server refuses none of a script's writes for want of
-# memory, so that all of them can add before they remove, and a full server can be emptied.
-_AT_MAXMEMORY = """
-redis.call('HDEL', meta, '')
-"""
-
-# Places that items go to and come from.
-_RING = """
+""",
+    "ring": """
 -- A consumer that waits sees only the list: an empty string in it, the bell, tells of a priority.
 local function ring()
   if redis.call('EXISTS', queue) == 0 then redis.call('RPUSH', queue, '') end
 end
-"""
-
-_READY = f"""{_RING}
+""",
+    "ready": """
+-- needs: meta ring
 local function make_ready(uid, about, end_of_queue)
-  if score_of(about) == '' then
+  local _, _, _, score = meta_fields(about)
+  if score == '' then
     redis.call(end_of_queue or 'LPUSH', queue, uid)
   else
-    redis.call('ZADD', priority, score_of(about), uid)
+    redis.call('ZADD', priority, score, uid)
     ring()
   end
 end
-"""
-
-_HELD = """
+""",
+    "held": """
+-- needs: meta token
 -- The key that holds `uid` while it is in flight, and its meta; nil if it is not, or if `token`
 -- (unless '') is not the token of its latest delivery.
 local function held(uid, token)
   local about = redis.call('HGET', meta, uid)
-  if token ~= '' and not is_token_of(token, about) then return nil end
+  if token ~= '' and not is_latest(token, about) then return nil end
   if redis.call('HEXISTS', items, uid) == 0 then return nil end
   if redis.call('ZSCORE', leases, uid) then return leases, about end
   for _, list in ipairs({ackbuf, backup}) do
@@ -468,26 +585,53 @@ local function leave(place, uid)
     redis.call('LREM', place, -1, uid)
   end
 end
-local function retire(uid, about, count)
-  if about then redis.call('HSET', meta, uid, count .. ' 0 - ' .. score_of(about)) end
+-- End a delivery in meta; `uncounted` of its item's deliveries are taken off.
+local function retire(uid, about, uncounted)
+  if not about then return end
+  local deliveries, _, _, score = meta_fields(about)
+  redis.call('HSET', meta, uid, meta_value(math.max(deliveries - uncounted, 0), BACK, OVER, score))
 end
-"""
-
-_FORGET = """
+""",
+    "give_back": """
+-- needs: ready held
+-- Give an item in flight back, to the front of the queue.
+local function give_back(uid, token, uncounted)
+  local place, about = held(uid, token)
+  if not place then return 0 end
+  retire(uid, about, uncounted)
+  make_ready(uid, about, 'RPUSH')
+  leave(place, uid)
+  return 1
+end
+""",
+    "moved": """
+-- needs: meta
+-- Give back what a BLMOVE has moved to ackbuf for a caller whose latest answer is of the time
+-- `seen`, unless it was requeued and claimed meanwhile.
+local function give_moved_back(uid, seen)
+  local _, time, token = meta_fields(redis.call('HGET', meta, uid))
+  if token ~= OVER and tonumber(time) >= tonumber(seen) then return end
+  for _, list in ipairs({ackbuf, backup}) do  -- autoclean may have come in between
+    if redis.call('LPOS', list, uid) then
+      redis.call('RPUSH', queue, uid)
+      redis.call('LREM', list, 1, uid)
+      return
+    end
+  end
+end
+""",
+    "forget": """
+-- needs: token
 -- Forget the items of ARGV[i] to ARGV[stop], uid and token in turn, wherever they stand; how many.
 -- With a token, unless '', only if it is that of the latest delivery.
 local function forget(i, stop)
   local uids, mine, about = {}, {}, nil
   for j = i, stop, 2 do uids[#uids + 1] = ARGV[j] end
-  local abouts, token, noted = redis.call('HMGET', meta, unpack(uids)), '', nil
-  for j, uid in ipairs(uids) do
-    if ARGV[i + 2 * j - 1] ~= token then
-      token = ARGV[i + 2 * j - 1]
-      noted = ' ' .. token .. ' '
-    end
-    if token == '' or abouts[j] and string.find(abouts[j], noted, 1, true) then
-      mine[#mine + 1] = uid
-      about = abouts[j]
+  for j, found in ipairs(redis.call('HMGET', meta, unpack(uids))) do
+    local token = ARGV[i + 2 * j - 1]
+    if token == '' or is_latest(token, found) then
+      mine[#mine + 1] = uids[j]
+      about = found
     end
   end
   if not mine[1] then return 0 end
@@ -505,9 +649,8 @@ local function forget(i, stop)
   end
   return there
 end
-"""
-
-_FORGET_ONE = """
+""",
+    "forget_one": """
 -- Forget an item that its holder has done, wherever it stands; 0 if it was gone, or an error.
 local function forget_one(uid)
   local there = redis.pcall('HDEL', items, uid)
@@ -520,35 +663,71 @@ local function forget_one(uid)
   end
   return there
 end
-"""
-
-_RETURN = """
--- Give an item in flight back, to the front of the queue.
-local function give_back(uid, token, uncounted)
-  local place, about = held(uid, token)
-  if not place then return 0 end
-  retire(uid, about, math.max(deliveries(about) - uncounted, 0))
-  make_ready(uid, about, 'RPUSH')
-  leave(place, uid)
-  return 1
+""",
+    "bring_back": """
+-- needs: ready
+-- Make ready what has lapsed, is due, or whose holder went away. Its time is over; its token stays,
+-- so that its holder may still ack. But what was claimed after `before` is out elsewhere: then this
+-- is a second copy, to be found by that time. Returns whether it has a priority.
+local function bring_back(uid, before)
+  local about = redis.call('HGET', meta, uid)
+  local deliveries, time, token, score = meta_fields(about)
+  make_ready(uid, about)
+  if about and (tonumber(time) or 0) <= before then
+    redis.call('HSET', meta, uid, meta_value(deliveries, BACK, token, score))
+  end
+  return score ~= ''
 end
-"""
-
-_MOVED_BACK = """
--- Give back what a BLMOVE has moved to ackbuf for a caller whose latest answer is of the time
--- `seen`, unless it was requeued and claimed meanwhile.
-local function give_moved_back(uid, seen)
-  local time, token = string.match(redis.call('HGET', meta, uid) or '', '^%d+ (%d+) (%S+) ')
-  if token and token ~= '-' and tonumber(time) >= tonumber(seen) then return end
-  for _, list in ipairs({ackbuf, backup}) do  -- autoclean may have come in between
-    if redis.call('LPOS', list, uid) then
-      redis.call('RPUSH', queue, uid)
-      redis.call('LREM', list, 1, uid)
-      return
+""",
+    "autoclean": """
+-- needs: bring_back
+-- backup is emptied into queue, a hundred at most, then takes over ackbuf, and only then the lock
+-- is set: so it can stop anywhere and be resumed. ttl: of the lock, in ms. Returns whether one that
+-- came back has a priority.
+local function autoclean(ttl, now)
+  local found = false
+  if ttl == -1 then
+    -- Of a 3.0.0 that died while it requeued, or of one that is just slow: give it time.
+    redis.call('PEXPIRE', backuplock, math.max(10 * interval, 600000))
+  elseif ttl == -2 then
+    for _ = 1, 100 do
+      local uid = redis.call('LINDEX', backup, -1)
+      if not uid then break end
+      found = bring_back(uid, now - interval) or found
+      redis.call('RPOP', backup)
+    end
+    if redis.call('EXISTS', backup) == 0 then
+      if redis.call('LLEN', ackbuf) > 0 then redis.call('RENAME', ackbuf, backup) end
+      redis.call('SET', backuplock, 1, 'PX', interval)
     end
   end
+  return found
 end
-"""
+""",
+    "next_due": """
+-- The ms until the next item lapses or is due, or -1.
+local function next_due(now)
+  local least = -1
+  for _, set in ipairs(redis.call('EXISTS', leases, delayed) > 0 and {leases, delayed} or {}) do
+    local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+    local wait = first[1] and math.max(first[2] - now, 1)
+    if wait and (least < 0 or wait < least) then least = wait end
+  end
+  return least
+end
+""",
+}
+
+
+def _pieces(text: str, there: Sequence[str] = ()) -> dict[str, str]:
+    """The pieces that a text needs, and that those need, each after those it is built on."""
+    found: dict[str, str] = {}
+    needs = re.search(r"^-- needs: (.*)\n", text, re.MULTILINE)
+    for name in needs[1].split() if needs else ():
+        if name not in (*there, *found):
+            found |= _pieces(PIECES[name], (*there, *found))
+            found[name] = PIECES[name]
+    return found
 
 
 class Script:
@@ -557,21 +736,33 @@ class Script:
     ``keys`` and ``args`` name KEYS and ARGV for the body. The last key is always ``last``, the
     caller's; the first two arguments are always ``number``, that of the call, and ``at``, the time
     in ms or '' for the server's own; what follows the named arguments begins at ARGV[rest].
-    ``quick`` is a shorter way for the most frequent case, which ends as ``body`` would.
+    ``quick`` is a shorter way for the most frequent case, which ends as ``body`` would. Both may
+    begin with a line ``-- needs: ...`` that names `PIECES`; all have ``clock``, and the body
+    ``call``.
 
     A script that errors half-way is not rolled back. So each adds a place before it removes the
     other: stopped after any of its commands it leaves a uid twice, or one without an item, and get
     drops both; never an item without a place.
+
+    For tools: no promise between minor versions.
     """
 
     def __init__(self, keys: str, args: str, body: str, quick: str = "") -> None:
         self.keys = keys.split()
         names = ["number", "at", *args.split()]
         arguments = ", ".join(f"ARGV[{i}]" for i in range(1, len(names) + 1))
-        self.text = (
-            f"local {', '.join([*self.keys, 'last'])} = unpack(KEYS)\n"
-            f"local {', '.join(names)}, rest = {arguments}, {len(names) + 1}\n"
-            f"{_CLOCK}{quick}{_COMMON}{body}"
+        early = {"clock": PIECES["clock"], **_pieces(quick)}
+        general = _pieces(body, tuple(early))
+        self.text = "".join(
+            (
+                f"local {', '.join([*self.keys, 'last'])} = unpack(KEYS)\n",
+                f"local {', '.join(names)}, rest = {arguments}, {len(names) + 1}\n",
+                *early.values(),
+                quick,
+                PIECES["call"],
+                *general.values(),
+                body,
+            )
         )
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
@@ -594,8 +785,9 @@ redis.call('HSET', items, unpack(ARGV, rest))
 answer(#uids)
 return #uids
 """,
-    f"""{_NOTED}
-local uids = {{}}
+    """
+-- needs: noted
+local uids = {}
 for i = rest, #ARGV, 2 do uids[#uids + 1] = ARGV[i] end
 if noted(#uids) then
   local done = redis.pcall('LPUSH', queue, unpack(uids))
@@ -612,16 +804,17 @@ end
 PUT = Script(
     "items queue meta delayed priority",
     "delay due level maxsize",
-    f"""
+    """
+-- needs: meta unlimited ring
 -- Queue the items of ARGV[rest], uid and payload in turn, that are not there yet.
 -- delay, due: ms from now, or ms since the epoch, or ''. level: the priority. maxsize: or ''.
 -- Returns how many were put, or -1 if they would be more than maxsize.
 if said then
-  {_AT_MAXMEMORY}
+  lift_memory_limit()
   answer(said)  -- written again: WAIT speaks of the writes of this connection only
   return tonumber(said)
 end
-local uids, fields, count = {{}}, {{}}, 0
+local uids, fields, count = {}, {}, 0
 for i = rest, #ARGV, 2 do
   local uid = ARGV[i]
   if redis.call('HEXISTS', items, uid) == 0 then
@@ -646,7 +839,8 @@ elseif count > 0 then
   for i, uid in ipairs(uids) do
     score = score + 1
     -- Also for a delayed one, or a ghost of that uid in the queue would be delivered early.
-    redis.call('HSET', meta, uid, '0 0 - ' .. (level ~= '0' and string.format('%.0f', score) or ''))
+    local own = level ~= '0' and string.format('%.0f', score) or ''
+    redis.call('HSET', meta, uid, meta_value(0, BACK, OVER, own))
     if due ~= '' then
       redis.call('ZADD', delayed, due + (i - 1) / 1000, uid)
     else
@@ -654,10 +848,7 @@ elseif count > 0 then
     end
   end
   redis.call('HSET', items, unpack(fields))
-  if due == '' then
-    {_RING}
-    ring()
-  end
+  if due == '' then ring() end
 end
 answer(count)
 return count
@@ -667,80 +858,45 @@ return count
 CLAIM = Script(
     "items queue ackbuf backup backuplock meta leases delayed priority dead reasons paused",
     "token interval lease count most woken moved seen",
-    f"""
+    """
+-- needs: held forget unlimited moved autoclean next_due
 -- Ack ARGV[rest], uid and token in turn; bring back what is due and what its holders left; then
 -- hand out up to `count` ready uids as the delivery `token`.
 -- interval: ms between two autocleans, or ''. lease: ms, or '' for none. most: deliveries, or ''.
 -- woken '1': a BLMOVE put `moved` into ackbuf for this caller, whose latest answer is of `seen`.
 -- Returns now, a verdict, a deadline (0: none), and uid, payload, deliveries of each delivery. The
 -- verdict, if there is none: 0 claim again, -1 nothing is due, -2 paused, else ms until the next.
-local now, out = clock(), {{}}
+local now, out = clock(), {}
 local ends = lease ~= '' and string.format('%.0f', now + lease)
-local reply = {{tonumber(now), 0, tonumber(ends or 0)}}
+local reply = {tonumber(now), 0, tonumber(ends or 0)}
 if said then
-  {_META}{_HELD}
-  for _, uid in ipairs(said ~= '' and cmsgpack.unpack(said) or {{}}) do
+  for _, uid in ipairs(said ~= '' and cmsgpack.unpack(said) or {}) do
     local place, about = held(uid, token)
     if place then
       if place == leases then reply[3] = tonumber(redis.call('ZSCORE', leases, uid)) end
-      for _, value in ipairs({{uid, redis.call('HGET', items, uid), deliveries(about)}}) do
+      for _, value in ipairs({uid, redis.call('HGET', items, uid), (meta_fields(about))}) do
         reply[#reply + 1] = value
       end
     end
   end
   return reply
 end
-local acked = 0
-if ARGV[rest] then
-  {_FORGET}
-  acked = forget(rest, #ARGV)
-end
-if acked == 0 then
-  {_AT_MAXMEMORY}
-end
-if woken == '1' then
-  {_MOVED_BACK}
-  give_moved_back(moved, seen)
-end
+local acked = ARGV[rest] and forget(rest, #ARGV) or 0
+if acked == 0 then lift_memory_limit() end
+if woken == '1' then give_moved_back(moved, seen) end
 
 -- What most queues do not use, or not now, costs them these three commands.
 local rare = redis.call('EXISTS', delayed, priority, paused) > 0
 local lapsed = redis.call('ZCOUNT', leases, '-inf', now) > 0
 local ttl = interval ~= '' and redis.call('PTTL', backuplock) or 0
 if rare or lapsed or ttl < 0 then
-  {_META}{_READY}
-  local function bring_back(uid, before)
-    local about = redis.call('HGET', meta, uid)
-    if score_of(about) ~= '' then rare = true end
-    make_ready(uid, about)
-    -- Its time is over; its token stays, so that its holder may still ack. But what was claimed
-    -- after `before` is out elsewhere: then this is a second copy, to be found by that time.
-    if about and tonumber(string.match(about, ' (%d+) ') or 0) <= before then
-      redis.call('HSET', meta, uid, (string.gsub(about, ' %d+ ', ' 0 ', 1)))
-    end
-  end
-  for _, set in ipairs((rare or lapsed) and {{leases, delayed}} or {{}}) do
+  for _, set in ipairs((rare or lapsed) and {leases, delayed} or {}) do
     for _, uid in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, 100)) do
-      bring_back(uid, tonumber(now))
+      rare = bring_back(uid, tonumber(now)) or rare
       redis.call('ZREM', set, uid)
     end
   end
-  -- Autoclean: backup is emptied into queue, then takes over ackbuf, and only then the lock is set.
-  if ttl == -1 then
-    -- Of a 3.0.0 that died while it requeued, or of one that is just slow: give it time.
-    redis.call('PEXPIRE', backuplock, math.max(10 * interval, 600000))
-  elseif ttl == -2 then
-    for _ = 1, 100 do
-      local uid = redis.call('LINDEX', backup, -1)
-      if not uid then break end
-      bring_back(uid, now - interval)
-      redis.call('RPOP', backup)
-    end
-    if redis.call('EXISTS', backup) == 0 then
-      if redis.call('LLEN', ackbuf) > 0 then redis.call('RENAME', ackbuf, backup) end
-      redis.call('SET', backuplock, 1, 'PX', interval)
-    end
-  end
+  rare = autoclean(ttl, now) or rare
   if redis.call('EXISTS', paused) == 1 then
     answer('')
     reply[2] = -2
@@ -751,21 +907,21 @@ end
 -- Rounds: look at as many uids as are wanted, at one of priority; note what of them is delivered;
 -- only then take them away.
 local wanted, looked, bytes, scans, exhausted = tonumber(count), 0, 0, 0, false
-local delivered_once, taken = '1 ' .. now .. ' ' .. token .. ' ', {{}}
+local delivered_once, taken = meta_value(1, now, token, ''), {}
 while #out < wanted and looked < 1000 and bytes <= 1000000 and scans < 4 do
   local from, uids = queue, nil
-  local first = rare and redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES') or {{}}
+  local first = rare and redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES') or {}
   if first[1] and tonumber(first[2]) <= 0 then
-    from, uids = priority, {{first[1]}}
+    from, uids = priority, {first[1]}
   else
     uids = redis.call('LRANGE', queue, out[1] and #out - wanted or '-' .. count, '-1')
-    if not uids[1] and first[1] then from, uids = priority, {{first[1]}} end
+    if not uids[1] and first[1] then from, uids = priority, {first[1]} end
   end
   if not uids[1] then
     exhausted = true
     break
   end
-  local abouts, places, notes = redis.call('HMGET', meta, unpack(uids)), {{}}, {{}}
+  local abouts, places, notes = redis.call('HMGET', meta, unpack(uids)), {}, {}
   local i = #uids
   repeat
     local uid, about = uids[i], abouts[i]
@@ -773,13 +929,13 @@ while #out < wanted and looked < 1000 and bytes <= 1000000 and scans < 4 do
     local payload = uid ~= '' and redis.call('HGET', items, uid)
     local attempt, note, elsewhere = 1, nil, taken[uid]
     if about and payload and not elsewhere then
-      {_META}
-      attempt = deliveries(about) + 1
-      note = attempt .. ' ' .. now .. ' ' .. token .. ' ' .. score_of(about)
+      local delivered, time, _, score = meta_fields(about)
+      attempt = delivered + 1
+      note = meta_value(attempt, now, token, score)
       -- One that was delivered before may be a second copy: 3.0.0's fail makes such.
       elsewhere = redis.call('ZSCORE', leases, uid) or redis.call('ZSCORE', delayed, uid)
         or redis.call('ZSCORE', dead, uid)
-      if not elsewhere and not string.find(about, '^%d+ 0 ') then
+      if not elsewhere and time ~= BACK then
         scans = scans + 1
         elsewhere = redis.call('LPOS', ackbuf, uid) or redis.call('LPOS', backup, uid)
       end
@@ -823,19 +979,13 @@ while #out < wanted and looked < 1000 and bytes <= 1000000 and scans < 4 do
 end
 if rare then
   if redis.call('EXISTS', priority) == 1 then
-    {_RING}
     ring()
   elseif redis.call('LINDEX', queue, -1) == '' then
     redis.call('RPOP', queue)
   end
 end
 if exhausted and #out == 0 then
-  reply[2] = -1
-  for _, set in ipairs(redis.call('EXISTS', leases, delayed) > 0 and {{leases, delayed}} or {{}}) do
-    local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
-    local wait = first[1] and math.max(first[2] - now, 1)
-    if wait and (reply[2] < 0 or wait < reply[2]) then reply[2] = wait end
-  end
+  reply[2] = next_due(now)
   if redis.call('EXISTS', items) == 0 then
     redis.call('UNLINK', ackbuf, backup, meta, leases, delayed, priority, dead, reasons)
   end
@@ -843,20 +993,20 @@ end
 answer(out[1] and cmsgpack.pack(out) or '')
 return reply
 """,
-    f"""{_NOTED}{_IS_OUT}
+    """
+-- needs: noted token meta forget_one
 -- One item that was never delivered, nothing rarely used in use, nothing due, and at most one ack.
 local uid = count == '1' and woken ~= '1' and not ARGV[rest + 2]
   and redis.call('LINDEX', queue, '-1')
 local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
 local done, now = ARGV[rest], payload and clock()
 if payload and not redis.call('HGET', meta, uid)
-    and (not done or is_out(redis.call('HGET', meta, done), ARGV[rest + 1]))
+    and (not done or is_out(ARGV[rest + 1], redis.call('HGET', meta, done)))
     and redis.call('EXISTS', delayed, priority, paused) == 0
     and redis.call('ZCOUNT', leases, '-inf', now) == 0
     and (interval == '' or redis.call('PTTL', backuplock) >= 0)
-    and noted(cmsgpack.pack({{uid}})) then
+    and noted(cmsgpack.pack({uid})) then
   if done then
-    {_FORGET_ONE}
     local there = forget_one(done)
     if type(there) == 'table' then return not_noted(there) end
   end
@@ -866,9 +1016,9 @@ if payload and not redis.call('HGET', meta, uid)
   else
     redis.call('LPUSH', ackbuf, uid)
   end
-  redis.call('HSET', meta, uid, '1 ' .. now .. ' ' .. token .. ' ')
+  redis.call('HSET', meta, uid, meta_value(1, now, token, ''))
   redis.call('RPOP', queue)
-  return {{tonumber(now), 0, tonumber(ends or 0), uid, payload, 1}}
+  return {tonumber(now), 0, tonumber(ends or 0), uid, payload, 1}
 end
 """,
 )
@@ -876,24 +1026,22 @@ end
 ACK = Script(
     "items ackbuf backup meta leases delayed priority dead reasons",
     "",
-    f"""
+    """
+-- needs: forget unlimited
 -- Forget the items of ARGV[rest], uid and token in turn, wherever they stand; with a token, unless
 -- '', only if it is that of the latest delivery. Returns how many this call settled.
 if said then return tonumber(said) end
-{_FORGET}
 local settled = forget(rest, #ARGV)
-if settled == 0 then
-  {_AT_MAXMEMORY}
-end
+if settled == 0 then lift_memory_limit() end
 answer(settled)
 return settled
 """,
-    f"""{_NOTED}{_IS_OUT}
+    """
+-- needs: noted token forget_one
 -- One item that its holder got.
 local uid = not ARGV[rest + 2] and ARGV[rest]
-if uid and ARGV[rest + 1] ~= '' and is_out(redis.call('HGET', meta, uid), ARGV[rest + 1])
+if uid and ARGV[rest + 1] ~= '' and is_out(ARGV[rest + 1], redis.call('HGET', meta, uid))
     and noted('1') then
-  {_FORGET_ONE}
   local there = forget_one(uid)
   if type(there) == 'table' then return not_noted(there) end
   if there == 0 then redis.call('SET', last, number .. ' 0', 'KEEPTTL') end
@@ -905,11 +1053,12 @@ end
 TOUCH = Script(
     "items ackbuf backup meta leases",
     "lease",
-    f"""
+    """
+-- needs: held unlimited
 -- Items in flight, uid and token in turn in ARGV[rest], have a lease that ends in `lease` ms.
 -- Returns the deadline of each, 0 for those that are not this holder's.
-{_META}{_HELD}{_AT_MAXMEMORY}
-local deadlines = {{}}
+lift_memory_limit()
+local deadlines = {}
 for i = rest, #ARGV, 2 do
   local uid = ARGV[i]
   local place = held(uid, ARGV[i + 1])
@@ -924,19 +1073,20 @@ return deadlines
 FAIL = Script(
     "items queue ackbuf backup meta leases delayed priority dead reasons",
     "most reason",
-    f"""
+    """
+-- needs: ready held unlimited
 -- Items in flight, uid, token and delay in turn in ARGV[rest], go to the back of the queue, or are
 -- delayed by so many ms, or are dead if `most`, unless '', deliveries are over.
 -- Returns how many this call moved.
 if said then return tonumber(said) end
-{_META}{_READY}{_HELD}{_AT_MAXMEMORY}
+lift_memory_limit()
 local settled = 0
 for i = rest, #ARGV, 3 do
   local uid, delay = ARGV[i], tonumber(ARGV[i + 2])
   local place, about = held(uid, ARGV[i + 1])
   if place then
-    retire(uid, about, deliveries(about))
-    if most ~= '' and deliveries(about) >= tonumber(most) then
+    retire(uid, about, 0)
+    if most ~= '' and meta_fields(about) >= tonumber(most) then
       redis.call('HSET', reasons, uid, reason ~= '' and reason or 'failed ' .. most .. ' times')
       redis.call('ZADD', dead, clock(), uid)
     elseif delay > 0 then
@@ -956,11 +1106,12 @@ return settled
 HAND_BACK = Script(
     "items queue ackbuf backup meta leases priority",
     "uncounted",
-    f"""
+    """
+-- needs: give_back unlimited
 -- Items in flight, uid and token in turn in ARGV[rest], newest first, go back to the front of the
 -- queue, with uncounted '1' as if they had not been got. Returns how many this call moved.
 if said then return tonumber(said) end
-{_META}{_READY}{_HELD}{_RETURN}{_AT_MAXMEMORY}
+lift_memory_limit()
 local settled = 0
 for i = rest, #ARGV, 2 do settled = settled + give_back(ARGV[i], ARGV[i + 1], uncounted) end
 answer(settled)
@@ -971,12 +1122,13 @@ return settled
 UNDO = Script(
     "items queue ackbuf backup meta leases priority",
     "token woken moved seen",
-    f"""
+    """
+-- needs: give_back moved unlimited
 -- Undo the call before this one, the claim `token` (none if ''), and what a BLMOVE moved for it. If
 -- that claim is still on its way it will be refused, being older than this call. Returns 1.
 if said then return 1 end
-{_META}{_READY}{_HELD}{_RETURN}{_MOVED_BACK}{_AT_MAXMEMORY}
-local uids = token ~= '' and before ~= '' and cmsgpack.unpack(before) or {{}}
+lift_memory_limit()
+local uids = token ~= '' and before ~= '' and cmsgpack.unpack(before) or {}
 for i = #uids, 1, -1 do give_back(uids[i], token, 1) end
 if woken == '1' then give_moved_back(moved, seen) end
 answer('')
@@ -987,13 +1139,14 @@ return 1
 BURY = Script(
     "items ackbuf backup meta leases dead reasons",
     "uid token reason",
-    f"""
+    """
+-- needs: held unlimited
 -- An item in flight goes to the dead letters. Returns 1 if this call did it, else 0.
 if said then return tonumber(said) end
-{_META}{_HELD}{_AT_MAXMEMORY}
+lift_memory_limit()
 local place, about = held(uid, token)
 if place then
-  retire(uid, about, deliveries(about))
+  retire(uid, about, 0)
   redis.call('HSET', reasons, uid, reason)
   redis.call('ZADD', dead, clock(), uid)
   leave(place, uid)
@@ -1006,12 +1159,12 @@ return place and 1 or 0
 FORWARD = Script(
     "items ackbuf backup meta leases delayed priority dead reasons to_items to_queue",
     "uid token to_uid payload",
-    f"""
+    """
+-- needs: forget
 -- Put an item into another queue and forget this one, if it still is this holder's. 1 if so, or 0.
 if said then return tonumber(said) end
-{_META}{_FORGET}
 local mine = redis.call('HEXISTS', items, uid) == 1
-  and (token == '' or is_token_of(token, redis.call('HGET', meta, uid)))
+  and (token == '' or is_latest(token, redis.call('HGET', meta, uid)))
 if mine then
   redis.call('LPUSH', to_queue, to_uid)
   redis.call('HSET', to_items, to_uid, payload)
@@ -1046,22 +1199,24 @@ return found
 REVIVE = Script(
     "items queue meta priority dead reasons",
     "",
-    f"""
+    """
+-- needs: ready unlimited
 -- The dead items of ARGV[rest], or the 100 that died first if none are named, are ready again as if
 -- never delivered. Returns how many there were and how many of them were revived.
 if said then
   local count, revived = string.match(said, '^(%d+) (%d+)$')
-  return {{tonumber(count), tonumber(revived)}}
+  return {tonumber(count), tonumber(revived)}
 end
-{_META}{_READY}{_AT_MAXMEMORY}
-local revived, uids = 0, {{unpack(ARGV, rest)}}
+lift_memory_limit()
+local revived, uids = 0, {unpack(ARGV, rest)}
 if #uids == 0 then uids = redis.call('ZRANGE', dead, 0, 99) end
 for _, uid in ipairs(uids) do
   if redis.call('ZSCORE', dead, uid) then
     local about = redis.call('HGET', meta, uid)
     if redis.call('HEXISTS', items, uid) == 1 then
       -- With meta in any case: stopped before ZREM, the copy in queue will be found to be one.
-      redis.call('HSET', meta, uid, '0 0 - ' .. score_of(about))
+      local _, _, _, score = meta_fields(about)
+      redis.call('HSET', meta, uid, meta_value(0, BACK, OVER, score))
       make_ready(uid, about)
       revived = revived + 1
     end
@@ -1070,7 +1225,7 @@ for _, uid in ipairs(uids) do
   end
 end
 answer(#uids .. ' ' .. revived)
-return {{#uids, revived}}
+return {#uids, revived}
 """,
 )
 
@@ -1172,23 +1327,28 @@ return dropped
 )
 
 
-# ---- The steps ---------------------------------------------------------------------------------
+# ---- Connections -------------------------------------------------------------------------------
 
-_GRACE: Final = 0.9  # seconds after its timeout in which a get must have given up on a connection
-_POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to the server
 _CHUNK_ITEMS: Final = 250  # so that no script holds the server for 10 ms
 _CHUNK_BYTES: Final = 1_000_000
 _SLOT_SECONDS: Final = 1800  # that a slot is used; the scripts keep its answers for an hour
-_NOT_WOKEN: Final = (0, b"", 0)
-_MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
 # An outage ends by itself: a lost connection, a restart, a fail-over; in a cluster also an election
 # or a slot that moves.
 _OUTAGE: Final = (ConnectionError, TimeoutError, ReadOnlyError, MasterDownError)
 _CLUSTER_OUTAGE: Final = (AskError, TryAgainError, ClusterDownError)
 
-Retries: TypeAlias = "float | Callable[[int], float]"
-Timeout: TypeAlias = "float | None"
+
+def _is_read_only(error: ResponseError) -> bool:
+    return isinstance(error, ReadOnlyError) or "-READONLY " in str(error)  # 6.2's, of a script
+
+
+def _serves_nobody(error: Exception) -> bool:
+    """Whether the server refuses all for now: a slow script, no disk or replica to write to.
+
+    Or a replica whose master is down, for which redis-py 5 has no class of its own.
+    """
+    return re.search("(^|[ -])(BUSY|MASTERDOWN|MISCONF|NOREPLICAS) ", str(error)) is not None
 
 
 class _Packed(NamedTuple):
@@ -1253,70 +1413,101 @@ class _Slot:
         return f"{self.name}:{self.number}"
 
 
-class _Steps(Generic[T]):
-    """The algorithm, once: coroutines that do their I/O through the hooks below.
+def _embedded(url: str) -> Any:
+    """The server behind ``embedded:`` (in the user's data directory) or ``embedded:///path``."""
+    try:
+        from saferedis.server import EmbeddedServer
+    except ImportError as error:
+        raise SafeRedisQueueError(
+            "the URL embedded: needs the package saferedis: "
+            'pip install "saferedisqueue[server]", or give the URL of a server'
+        ) from error
+    parts = urlsplit(url)
+    if parts.netloc or parts.query or parts.fragment or (parts.path and parts.path[0] != "/"):
+        raise ValueError("url is not of the form embedded: or embedded:///path")
+    return EmbeddedServer(unquote(parts.path) or None)
 
-    ``_do`` sends one command and reads its reply once, in bytes; whether it is sent again is
-    decided here, because only the numbered calls may be.
+
+class _Target:
+    """Where connections go and how, and those that are idle there.
+
+    It never changes: after an outage another one takes its place, in one assignment. So a call that
+    has read it once keeps to it, whatever other threads meet meanwhile.
     """
 
-    ITEMS_KEY: str
-    QUEUE_KEY: str
-    ACKBUF_KEY: str
-    BACKUP: str
-    BACKUP_LOCK: str
-    AUTOCLEAN_INTERVAL: float | None = 60
-    serializer: Serializer[T] | None
-
-    _settings: dict[str, Any]
-    _outage: tuple[type[Exception], ...]
-    _flavour: Any  # the module redis or redis.asyncio
-    _no_retry: Any  # a retry policy of that flavour that never sends again
+    __slots__ = ("_idle", "connection_class", "settings", "socket_timeout")
 
     def __init__(
-        self,
-        *args: Any,
-        url: str | None = None,
-        name: str = "0",
-        client: Any = None,
-        serializer: Serializer[Any] | None = None,
-        lease: float | None = None,
-        max_attempts: int | None = None,
-        retry_delay: Retries = 0,
-        maxsize: int | None = None,
-        max_payload: int = _MAX_PAYLOAD,
-        durable: int | Literal["fsync"] | None = None,
-        durable_timeout: float = 5.0,
-        wait_slice: float = 1.0,
-        autoclean_interval: Any = ...,
-        **kw: Any,
+        self, connection_class: Any, settings: dict[str, Any], socket_timeout: float | None
     ) -> None:
-        self.name = _checked_name(name)
-        if autoclean_interval is not ...:
-            self.AUTOCLEAN_INTERVAL = autoclean_interval
-        _check_seconds("autoclean_interval", self.AUTOCLEAN_INTERVAL, least=0.001, none=True)
-        _check_seconds("lease", lease, least=0.001, none=True)
-        _check_seconds("wait_slice", wait_slice, least=0.01)
-        _check_seconds("durable_timeout", durable_timeout, least=0.001)
-        if not callable(retry_delay):
-            _check_seconds("retry_delay", retry_delay, least=0)
-        _check_count("max_attempts", max_attempts, least=1, none=True)
-        _check_count("maxsize", maxsize, least=1, none=True)
-        _check_count("max_payload", max_payload, least=0)
-        if durable != "fsync":
-            _check_count("durable", durable, least=1, none=True)
-        for function in ("dumps", "loads") if serializer is not None else ():
-            if not callable(getattr(serializer, function, None)):
-                raise TypeError(f"serializer has no function {function}: {serializer!r}")
-        self.serializer = serializer
-        self._lease, self._retry_delay = lease, retry_delay
-        self._most = "" if max_attempts is None else max_attempts
-        self._maxsize, self._max_payload = maxsize, max_payload
-        self._durable, self._durable_timeout = durable, durable_timeout
-        self._confirm: tuple[Any, ...] | None = None
-        self._wait_slice = wait_slice
-        self._at = ""  # the time given to scripts, in ms; '' is the server's
+        self.connection_class, self.settings = connection_class, settings
+        self.socket_timeout = socket_timeout
+        self._idle: dict[float | None, list[Any]] = {}
 
+    def anew(self) -> _Target:
+        """The same, with no connection yet."""
+        return _Target(self.connection_class, self.settings, self.socket_timeout)
+
+    def connection(self, limit: float | None) -> Any:
+        """One that is not open yet; limit: seconds for each step of opening it."""
+        settings = dict(self.settings)
+        if limit is not None:
+            settings["socket_timeout"] = min(settings.get("socket_timeout") or limit, limit)
+            if "path" not in settings:  # a unix socket's class may not know the other
+                at_most = min(settings.get("socket_connect_timeout") or limit, limit)
+                settings["socket_connect_timeout"] = at_most
+        return self.connection_class(**settings)
+
+    def put_aside(self, limit: float | None, connection: Any) -> None:
+        """Keep an open connection for the next call."""
+        self._idle.setdefault(limit, []).append(connection)
+
+    def take(self, limit: float | None) -> Any | None:
+        """An open connection of this kind; with a limit any other serves as well."""
+        for kind in (limit,) if limit is None else (limit, *self._idle):
+            try:
+                return self._idle[kind].pop()
+            except (KeyError, IndexError):
+                continue
+        return None
+
+    def take_all(self) -> list[Any]:
+        """All that are idle: each is the caller's alone, to be closed."""
+        taken: list[Any] = []
+        for idle in list(self._idle.values()):
+            while True:
+                try:
+                    taken.append(idle.pop())
+                except IndexError:  # asked before, another thread could come in between
+                    break
+        return taken
+
+
+class _Connections:
+    """Commands, and numbered calls of scripts, over connections of the queue's own.
+
+    They are its own because what is sent again, and when, must be decided here, where it is known
+    whether that is safe. All else is as the client's.
+    """
+
+    name: str
+    serializer: Any
+    ITEMS_KEY: str
+    QUEUE_KEY: str
+
+    _flavour: Any  # the module redis or redis.asyncio
+    _no_retry: Any  # a retry policy of that flavour that never sends again
+    _outage: tuple[type[Exception], ...]
+    _target: _Target | None  # None in a cluster whose node is to be looked for
+    _redis: Any
+    _prefix: bytes
+    _heads: dict[Script, _Packed]  # how the command that runs each begins
+    _at = ""  # the time given to scripts, in ms; '' is the server's
+
+    def _connect(
+        self, args: tuple[Any, ...], url: str | None, client: Any, kw: dict[str, Any]
+    ) -> None:
+        """Make ready to connect; no connection is opened yet."""
         self._server: Any = None
         self._owns_client = client is None
         # What of a client of our own is not said is the same with every version of redis-py: what
@@ -1333,21 +1524,11 @@ class _Steps(Generic[T]):
         encoder = self._redis.get_encoder()
         self._encoding, self._encoding_errors = encoder.encoding, encoder.encoding_errors
         self._decode = encoder.decode_responses
-
-        prefix = self._prefix_of(self.name)
-        self.ITEMS_KEY, self.QUEUE_KEY = f"{prefix}items", f"{prefix}queue"
-        self.ACKBUF_KEY, self.BACKUP = f"{prefix}ackbuf", f"{prefix}backup"
-        self.BACKUP_LOCK = f"{prefix}backuplock"
-        self._prefix = prefix.encode(self._encoding, self._encoding_errors)
-        self._heads: dict[Script, _Packed] = {}
-
-        self._reset()
         self._retry = self._no_retry  # of a cluster that was never reached
+        self._target = None
         if not self._is_cluster:
-            self._connect_as(
-                self._redis.connection_pool.connection_class,
-                self._redis.connection_pool.connection_kwargs,
-            )
+            pool = self._redis.connection_pool
+            self._target = self._target_of(pool.connection_class, pool.connection_kwargs)
 
     def _checked_client(
         self, args: tuple[Any, ...], url: str | None, client: Any, kw: dict[str, Any]
@@ -1394,60 +1575,49 @@ class _Steps(Generic[T]):
         return f"srq:{{{name}}}:" if self._is_cluster and "{" not in name else f"srq:{name}:"
 
     def __repr__(self) -> str:
-        settings = self._settings
+        settings = self._target.settings if self._target else {}
         where = settings.get("path") or f"{settings.get('host')}:{settings.get('port')}"
         where = getattr(settings.get("connection_pool"), "service_name", where)  # Sentinel's
         where = "a cluster" if self._is_cluster else f"{where} db {settings.get('db') or 0}"
         return f"<{type(self).__name__} {self.name!r} on {where}>"
 
-    # -- connections ----------------------------------------------------------------------------
-    #
-    # They are the queue's own: what is sent again, and when, must be decided here, where it is
-    # known whether that is safe. All else is as the client's.
+    def key(self, name: str) -> bytes:
+        """The key of this queue that the scripts call so: ``key("items")``. For tools."""
+        return self._prefix + name.encode()
 
-    def _connect_as(self, connection_class: Any, settings: dict[str, Any]) -> None:
+    # -- connections ----------------------------------------------------------------------------
+
+    def _target_of(self, connection_class: Any, settings: dict[str, Any]) -> _Target:
         private = ("maint_notifications", "oss_cluster", "orig_")
-        self._connection_class = connection_class
-        self._settings = {k: v for k, v in settings.items() if not k.startswith(private)}
-        example = connection_class(**self._settings)
-        self._retry, self._socket_timeout = example.retry, example.socket_timeout
+        settings = {k: v for k, v in settings.items() if not k.startswith(private)}
+        example = connection_class(**settings)
+        self._retry = example.retry
         if self._default_retry:
             self._retry = type(self._no_retry)(ExponentialBackoff(cap=1, base=0.05), 10)
-        self._settings["retry"] = self._no_retry
+        return _Target(
+            connection_class, {**settings, "retry": self._no_retry}, example.socket_timeout
+        )
 
     def _reset(self) -> None:
         """Begin anew: also in a forked child, where all this belongs to the parent."""
-        self._idle: dict[float | None, list[Any]] = {}
         self._slots: list[_Slot] = []
+        self._confirm: tuple[Any, ...] | None = None
         self._pid = os.getpid()
-        if self._is_cluster:
-            self._settings = {}
+        self._leave_target()
 
-    def _new_connection(self, limit: float | None) -> Any:
-        """One that is not open yet; limit: seconds for each step of opening it."""
-        settings = dict(self._settings)
-        if limit is not None:
-            settings["socket_timeout"] = min(settings.get("socket_timeout") or limit, limit)
-            if "path" not in settings:  # a unix socket's class may not know the other
-                at_most = min(settings.get("socket_connect_timeout") or limit, limit)
-                settings["socket_connect_timeout"] = at_most
-        return self._connection_class(**settings)
+    def _leave_target(self) -> list[Any]:
+        """Have another target from now on; what was idle at the one before, to be closed."""
+        old, self._confirm = self._target, None
+        self._target = None if self._is_cluster or old is None else old.anew()
+        return [] if old is None else old.take_all()
 
-    def _pop_idle(self, limit: float | None) -> Any | None:
-        """An open connection of this kind; with a limit any other serves as well."""
-        for kind in (limit,) if limit is None else (limit, *self._idle):
-            try:
-                return self._idle[kind].pop()
-            except (KeyError, IndexError):
-                continue
-        return None
+    def _done_with(self, target: _Target, limit: float | None, connection: Any) -> list[Any]:
+        """Keep a connection for later calls; those that are to be closed.
 
-    def _take_idle(self) -> list[Any]:
-        """All idle connections, no longer known here: their server may not be the right one now."""
-        taken = [connection for idle in list(self._idle.values()) for connection in idle]
-        self._idle = {}
-        self._confirm = None
-        return taken
+        They are when another thread has left this target: whatever is idle there nobody takes.
+        """
+        target.put_aside(limit, connection)
+        return [] if target is self._target else target.take_all()
 
     def _check_owner(self) -> None:
         """Begin anew in a forked child."""
@@ -1538,8 +1708,12 @@ class _Steps(Generic[T]):
         named = keys or [self._prefix + key.encode() for key in script.keys]
         return _packed((word, code, len(named) + 1, *named))
 
-    async def _call(self, script: Script, *args: Any) -> Any:
-        """Run a numbered script; sent again if the connection was lost, it changes nothing more."""
+    async def _run_script(self, script: Script, *args: Any) -> Any:
+        """Run a script as a numbered call; its reply, in bytes.
+
+        args: those that the script names, and then ARGV[rest] and what follows. Sent again if the
+        connection was lost, it changes nothing more. For tools: no promise between minor versions.
+        """
         slot = self._take_slot()
         reply = await self._safely(self._eval, script, slot, args)
         # Not reached when the outcome is unknown: this slot's call may then still arrive.
@@ -1566,10 +1740,98 @@ class _Steps(Generic[T]):
                 failures += 1
                 await self._renew()
 
-    async def _command(self, *command: Any) -> Any:
-        """A command of one key that may be sent twice."""
+    async def _ask(self, *command: Any) -> Any:
+        """Send a command of one key, which may be sent twice; its reply, in bytes.
+
+        For tools: no promise between minor versions.
+        """
         self._check_owner()
         return await self._safely(self._do, *command)
+
+
+# ---- The steps ---------------------------------------------------------------------------------
+
+_GRACE: Final = 0.9  # seconds after its timeout in which a get must have given up on a connection
+_POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to the server
+_NOT_WOKEN: Final = (0, b"", 0)
+_MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
+
+Retries: TypeAlias = "float | Callable[[int], float]"
+Timeout: TypeAlias = "float | None"
+
+
+def _chunks(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:
+    chunk: list[bytes] = []
+    size = 0
+    for payload in payloads:
+        chunk.append(payload)
+        size += len(payload)
+        if len(chunk) >= _CHUNK_ITEMS or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+class _Steps(_Connections, Generic[T]):
+    """The algorithm, once: coroutines that do their I/O through the hooks of their connections."""
+
+    ACKBUF_KEY: str
+    BACKUP: str
+    BACKUP_LOCK: str
+    AUTOCLEAN_INTERVAL: float | None = 60
+    serializer: Serializer[T] | None
+
+    def __init__(
+        self,
+        *args: Any,
+        url: str | None = None,
+        name: str = "0",
+        client: Any = None,
+        serializer: Serializer[Any] | None = None,
+        lease: float | None = None,
+        max_attempts: int | None = None,
+        retry_delay: Retries = 0,
+        maxsize: int | None = None,
+        max_payload: int = _MAX_PAYLOAD,
+        durable: int | Literal["fsync"] | None = None,
+        durable_timeout: float = 5.0,
+        wait_slice: float = 1.0,
+        autoclean_interval: Any = ...,
+        **kw: Any,
+    ) -> None:
+        self.name = _checked_name(name)
+        if autoclean_interval is not ...:
+            self.AUTOCLEAN_INTERVAL = autoclean_interval
+        check_seconds("autoclean_interval", self.AUTOCLEAN_INTERVAL, least=0.001, none=True)
+        check_seconds("lease", lease, least=0.001, none=True)
+        check_seconds("wait_slice", wait_slice, least=0.01)
+        check_seconds("durable_timeout", durable_timeout, least=0.001)
+        if not callable(retry_delay):
+            check_seconds("retry_delay", retry_delay, least=0)
+        check_count("max_attempts", max_attempts, least=1, none=True)
+        check_count("maxsize", maxsize, least=1, none=True)
+        check_count("max_payload", max_payload, least=0)
+        if durable != "fsync":
+            check_count("durable", durable, least=1, none=True)
+        for function in ("dumps", "loads") if serializer is not None else ():
+            if not callable(getattr(serializer, function, None)):
+                raise TypeError(f"serializer has no function {function}: {serializer!r}")
+        self.serializer = serializer
+        self._lease, self._retry_delay = lease, retry_delay
+        self._most = "" if max_attempts is None else max_attempts
+        self._maxsize, self._max_payload = maxsize, max_payload
+        self._durable, self._durable_timeout = durable, durable_timeout
+        self._wait_slice = wait_slice
+        self._connect(args, url, client, kw)
+        prefix = self._prefix_of(self.name)
+        self.ITEMS_KEY, self.QUEUE_KEY = f"{prefix}items", f"{prefix}queue"
+        self.ACKBUF_KEY, self.BACKUP = f"{prefix}ackbuf", f"{prefix}backup"
+        self.BACKUP_LOCK = f"{prefix}backuplock"
+        self._prefix = prefix.encode(self._encoding, self._encoding_errors)
+        self._heads = {}
+
+        self._reset()
 
     # -- payloads -------------------------------------------------------------------------------
 
@@ -1635,7 +1897,7 @@ class _Steps(Generic[T]):
         """
         payload = self._dump(item)
         new = _new_uids(1)[0] if uid is None else uid
-        pairs = (_encode_uid(new), payload)
+        pairs = (encode_uid(new), payload)
         done = await self._put_pairs(pairs, delay, at, priority, is_new=uid is None)
         return str(new) if done else None
 
@@ -1678,7 +1940,7 @@ class _Steps(Generic[T]):
             terms = (_milliseconds(delay), due, level, "" if most is None else most)
             script, args = PUT, (_often(*terms), *pairs)
         if self._durable is None:
-            count = await self._call(script, *args)
+            count = await self._run_script(script, *args)
         else:
             count = await self._put_durably(script, args)
         if count < 0:
@@ -1719,7 +1981,7 @@ class _Steps(Generic[T]):
 
     async def _check_fsync(self, wait: int) -> tuple[Any, ...]:
         """How this server confirms that a write is on its disk; NotDurable if it cannot."""
-        config = _pairs(await self._do("CONFIG", "GET", "*append*"))
+        config = as_dict(await self._do("CONFIG", "GET", "*append*"))
         info = (await self._do("INFO", "server")).decode()
         if config.get("appendonly") != "yes":
             raise NotDurable('durable="fsync" needs a server with "appendonly yes"')
@@ -1762,7 +2024,7 @@ class _Steps(Generic[T]):
         raises redis-py's error when the timeout ends in one; without a time to wait, at once.
         """
         lease = self._lease if lease is None else lease
-        items, _ = await self._fetch(1, timeout, lease)
+        items, _ = await self._claim(1, timeout, lease)
         return items[0] if items else _NO_ITEM
 
     async def _get_nowait(self, lease: float | None = None) -> Item[T] | NoItem:
@@ -1776,12 +2038,12 @@ class _Steps(Generic[T]):
 
         They are always leased: for ``lease`` seconds, else the queue's, else 60. Else as get.
         """
-        _check_count("count", count, least=1)
+        check_count("count", count, least=1)
         lease = self._lease_of(lease)
-        items, _ = await self._fetch(min(count, _CHUNK_ITEMS), timeout, lease)
+        items, _ = await self._claim(min(count, _CHUNK_ITEMS), timeout, lease)
         while items and len(items) < count:
             try:
-                more, _ = await self._fetch(min(count - len(items), _CHUNK_ITEMS), -1, lease)
+                more, _ = await self._claim(min(count - len(items), _CHUNK_ITEMS), -1, lease)
             except Exception:
                 break  # there are some; the next call meets the error
             except BaseException:
@@ -1792,21 +2054,28 @@ class _Steps(Generic[T]):
             items += more
         return items
 
-    async def _fetch(
+    async def _claim(
         self,
         count: int,
-        timeout: Timeout,
-        lease: float | None,
-        acks: Sequence[Any] = (),
+        timeout: Timeout = 0,
+        lease: float | None = None,
+        acks: Iterable[str] = (),
         make: Callable[..., Any] = Item,
     ) -> tuple[list[Any], float]:
-        """Up to ``count`` items, when there is one; ``acks``, uid and token in turn, go first.
+        """Up to 250 items, when there is one, in one call; those of ``acks`` are acked in it.
 
-        And the time, by the monotonic clock, before which no lease of them ends.
+        count, timeout, lease: as in get_many; without a lease as get without one.
+        acks: uids as get returned them.
+        make: what makes a delivery of uid, payload, attempts and deadline, as `Item`.
+
+        Returns the items, and the time, by the monotonic clock, before which no lease of them ends.
+
+        For tools: no promise between minor versions.
         """
-        _check_seconds("lease", lease, least=0.001, none=True)
+        check_seconds("lease", lease, least=0.001, none=True)
         deadline = _deadline(timeout)
         interval = "" if self.AUTOCLEAN_INTERVAL is None else int(self.AUTOCLEAN_INTERVAL * 1000)
+        settling: Sequence[Any] = [part for uid in acks for part in (encode_uid(uid), _token(uid))]
         slot = self._take_slot()
         items: list[Any] = []
         moved: bytes | None = None
@@ -1815,13 +2084,13 @@ class _Steps(Generic[T]):
             while True:
                 terms = (interval, _milliseconds(lease), count, self._most)
                 woken = None if moved is None else _packed((*terms, 1, moved, seen))
-                args = (woken or _often(*terms, *_NOT_WOKEN), *acks)
-                since, (seen, verdict, until, *found) = await self._claim(slot, args, deadline)
-                acks, moved = (), None
+                args = (woken or _often(*terms, *_NOT_WOKEN), *settling)
+                since, (seen, verdict, until, *found) = await self._send_claim(slot, args, deadline)
+                settling, moved = (), None
                 token, ends = slot.token, until / 1000 if until else None
                 each = iter(found)
                 for uid, payload, attempts in zip(each, each, each):
-                    fenced = _uid(_decode_uid(uid), token, attempts, until > 0)
+                    fenced = _uid(decode_uid(uid), token, attempts, until > 0)
                     try:
                         items.append(make(fenced, self._load(payload), attempts, ends))
                     except Exception as error:  # whatever a serializer raises, the loop goes on
@@ -1844,7 +2113,7 @@ class _Steps(Generic[T]):
         self._slots.append(slot)
         return items, since + (until - seen) / 1000
 
-    async def _claim(
+    async def _send_claim(
         self, slot: _Slot, args: tuple[Any, ...], deadline: float | None
     ) -> tuple[float, list[Any]]:
         """CLAIM, sent again under its number until it is answered or the deadline is over.
@@ -1899,7 +2168,7 @@ class _Steps(Generic[T]):
 
         async def rescue(moved: bytes | None) -> None:
             if moved is not None:
-                await self._call(UNDO, "", 1, moved, seen)
+                await self._run_script(UNDO, "", 1, moved, seen)
 
         queue, ackbuf = self._prefix + b"queue", self._prefix + b"ackbuf"
         command = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT", f"{seconds:.3f}")
@@ -1952,12 +2221,12 @@ class _Steps(Generic[T]):
             # One without a lease is looked for in a list, which takes the server as long as many.
             own_weight = 1 if getattr(uid, "leased", False) else _CHUNK_ITEMS
             if weight + own_weight > _CHUNK_ITEMS:
-                replies.append(await self._call(script, *chunk))
+                replies.append(await self._run_script(script, *chunk))
                 chunk, weight = list(args), 0
-            chunk += (_encode_uid(uid), _token(uid), *delay)
+            chunk += (encode_uid(uid), _token(uid), *delay)
             weight += own_weight
         if weight:
-            replies.append(await self._call(script, *chunk))
+            replies.append(await self._run_script(script, *chunk))
         return replies
 
     async def _ack(self, uid: str) -> bool:
@@ -1966,7 +2235,7 @@ class _Steps(Generic[T]):
         uid: as get returned it. Fenced by the delivery it carries: after the item was delivered
         anew to somebody else this changes nothing and returns False. A plain str is not fenced.
         """
-        return bool(await self._call(ACK, _encode_uid(uid), _token(uid)))
+        return bool(await self._run_script(ACK, encode_uid(uid), _token(uid)))
 
     async def _ack_many(self, uids: Iterable[str]) -> int:
         """Ack items; how many this settled. In chunks of at most 250, each whole or not at all."""
@@ -1987,7 +2256,7 @@ class _Steps(Generic[T]):
         self, uids: Iterable[str], delay: float | None = None, reason: str = ""
     ) -> int:
         """Fail items; how many this moved. In chunks as ack_many."""
-        _check_seconds("delay", delay, least=0, none=True)
+        check_seconds("delay", delay, least=0, none=True)
         uids = uids if isinstance(uids, str) else list(uids)
         delays = [
             _milliseconds(await self._delay_of(uid) if delay is None else delay) for uid in uids
@@ -2000,10 +2269,10 @@ class _Steps(Generic[T]):
             return self._retry_delay
         attempts = getattr(uid, "attempts", None)
         if attempts is None:
-            about = await self._command("HGET", self._prefix + b"meta", _encode_uid(uid))
+            about = await self._ask("HGET", self._prefix + b"meta", encode_uid(uid))
             attempts = _attempts(about or b"") or 1
         delay = self._retry_delay(attempts)
-        _check_seconds("the result of retry_delay", delay, least=0)
+        check_seconds("the result of retry_delay", delay, least=0)
         return delay
 
     async def _touch(self, uid: str, lease: float | None = None) -> bool:
@@ -2021,16 +2290,21 @@ class _Steps(Generic[T]):
     def _lease_of(self, lease: float | None) -> float:
         """What is leased without saying for how long: the queue's lease, else 60 s."""
         lease = next((each for each in (lease, self._lease) if each is not None), 60)
-        _check_seconds("lease", lease, least=0.001)
+        check_seconds("lease", lease, least=0.001)
         return lease
 
     async def _bury(self, uid: str, reason: str = "buried") -> bool:
         """Put an item in flight to the dead letters; True if this call did it. Fenced as in ack."""
-        args = (_encode_uid(uid), _token(uid), _text(reason))
-        return bool(await self._call(BURY, *args))
+        args = (encode_uid(uid), _token(uid), _text(reason))
+        return bool(await self._run_script(BURY, *args))
 
     async def _hand_back(self, uids: Iterable[str], uncounted: bool = True) -> int:
-        """Put items in flight, newest first, to the front of the queue."""
+        """Put items in flight, newest first, to the front of the queue; how many this moved.
+
+        uids: as get returned them. With ``uncounted`` it is as if they had not been got.
+
+        For tools: no promise between minor versions.
+        """
         return sum(await self._settle(HAND_BACK, (int(uncounted),), uids))
 
     async def _forward(self, uid: str, to: str, item: Any) -> str | None:
@@ -2051,7 +2325,7 @@ class _Steps(Generic[T]):
         slot = self._take_slot()
         own = [self._prefix + key.encode() for key in FORWARD.keys[:-2]]
         keys = (*own, target + b"items", target + b"queue")
-        args = (_encode_uid(uid), _token(uid), new, payload)
+        args = (encode_uid(uid), _token(uid), new, payload)
         done = await self._safely(self._eval, FORWARD, slot, args, keys)
         self._slots.append(slot)
         return new if done else None
@@ -2060,16 +2334,16 @@ class _Steps(Generic[T]):
 
     async def _dead(self, count: int = 100, offset: int = 0) -> list[DeadItem]:
         """The dead letters from ``offset`` on, at most ``count``, oldest first."""
-        _check_count("count", count, least=0)
-        _check_count("offset", offset, least=0)
+        check_count("count", count, least=0)
+        check_count("offset", offset, least=0)
         found: list[DeadItem] = []
         while len(found) < count:
             start = min(offset + len(found), 2**53)  # as far as a script counts exactly
-            reply = await self._call(DEAD, start, min(100, count - len(found)))
+            reply = await self._run_script(DEAD, start, min(100, count - len(found)))
             for uid, died_at, payload, reason, about in zip(*[iter(reply)] * 5, strict=True):
                 why = reason.decode("utf-8", "replace")
                 died = float(died_at) / 1000
-                found.append(DeadItem(_decode_uid(uid), payload, why, _attempts(about), died))
+                found.append(DeadItem(decode_uid(uid), payload, why, _attempts(about), died))
             if not reply:
                 break
         return found
@@ -2077,45 +2351,45 @@ class _Steps(Generic[T]):
     async def _revive(self, *uids: str) -> int:
         """Make dead items ready again, as if never delivered: those named, or all; how many."""
         if uids:
-            encoded = [_encode_uid(uid) for uid in uids]
-            return sum([(await self._call(REVIVE, uid))[1] for uid in encoded])
+            encoded = [encode_uid(uid) for uid in uids]
+            return sum([(await self._run_script(REVIVE, uid))[1] for uid in encoded])
         revived = 0
         for _ in range(0, await self._call_len(b"dead"), 100):
-            revived += (await self._call(REVIVE))[1]
+            revived += (await self._run_script(REVIVE))[1]
         return revived
 
     async def _purge_dead(self) -> int:
         """Drop the dead letters; how many there were."""
         purged = 0
         for _ in range(0, await self._call_len(b"dead"), 100):
-            purged += await self._call(PURGE_DEAD)
+            purged += await self._run_script(PURGE_DEAD)
         return purged
 
     async def _call_len(self, key: bytes) -> int:
-        return int(await self._command("ZCARD", self._prefix + key))
+        return int(await self._ask("ZCARD", self._prefix + key))
 
     # -- looking, and looking after ---------------------------------------------------------------
 
     async def _exists(self, uid: str) -> bool:
         """True if an item of this uid is in the queue, in whatever state."""
-        return bool(await self._command("HEXISTS", self._prefix + b"items", _encode_uid(uid)))
+        return bool(await self._ask("HEXISTS", self._prefix + b"items", encode_uid(uid)))
 
     async def _remove(self, uid: str) -> bool:
         """Drop an item wherever it stands, also out of somebody's hands; True if it was there."""
-        return bool(await self._call(ACK, _encode_uid(uid), ""))
+        return bool(await self._run_script(ACK, encode_uid(uid), ""))
 
     async def _peek(self, count: int = 1) -> list[Item[bytes]]:
         """The next ready items in the order of delivery, at most ``count``, without taking them.
 
         Their payloads are bytes, as stored; their uids carry no delivery.
         """
-        _check_count("count", count, least=1)
+        check_count("count", count, least=1)
         found: list[Item[bytes]] = []
         offset = 0
         while len(found) < count:
-            looked, reply = await self._call(PEEK, offset, min(100, count - len(found)))
+            looked, reply = await self._run_script(PEEK, offset, min(100, count - len(found)))
             for uid, payload, about in zip(*[iter(reply)] * 3, strict=True):
-                found.append(Item(_decode_uid(uid), payload, _attempts(about)))
+                found.append(Item(decode_uid(uid), payload, _attempts(about)))
             offset += looked
             if not looked:
                 break
@@ -2131,8 +2405,8 @@ class _Steps(Generic[T]):
 
     async def _stats(self) -> Stats:
         """How many items are in each state, and the age of the one that is next."""
-        now, total, in_flight, delayed, dead, paused, uid = await self._call(STATS)
-        put_at = _put_at(_decode_uid(uid or b""))
+        now, total, in_flight, delayed, dead, paused, uid = await self._run_script(STATS)
+        put_at = _put_at(decode_uid(uid or b""))
         oldest = None if put_at is None else max(now / 1000 - put_at, 0.0)
         ready = max(total - in_flight - delayed - dead, 0)
         return Stats(ready, in_flight, delayed, dead, total, bool(paused), oldest)
@@ -2154,332 +2428,259 @@ class _Steps(Generic[T]):
 
     async def _pause(self) -> None:
         """Let nobody get an item until resume; what is in flight may be acked, put goes on."""
-        await self._command("SET", self._prefix + b"paused", 1)
+        await self._ask("SET", self._prefix + b"paused", 1)
 
     async def _resume(self) -> None:
         """End a pause; those who wait see it within a second."""
-        await self._command("DEL", self._prefix + b"paused")
+        await self._ask("DEL", self._prefix + b"paused")
 
     async def _purge(self) -> int:
         """Drop every item, also those in flight and the dead; how many there were."""
-        return int(await self._call(PURGE))
+        return int(await self._run_script(PURGE))
 
 
-# ---- Arguments and replies -----------------------------------------------------------------------
+# ---- Holding, consume and processing -----------------------------------------------------------
 
 
-def _check_seconds(
-    name: str, value: object, least: float = float("-inf"), none: bool = False
-) -> None:
-    if value is None and none:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not least <= value < 1e10:  # also refuses NaN
-        raise ValueError(f"{name} must be at least {least} and less than 1e10 s, not {value!r}")
+class _State(Enum):
+    """What has become of a delivery that this process holds."""
+
+    AHEAD = "fetched, and given to nobody yet"
+    IN_HAND = "with who works on it"
+    DONE = "worked on; its ack is to come"
+    SETTLED = "acked, failed, buried or given back"
+    LOST = "known to be over at the server: somebody else may have the item"
+    LAPSED = "its lease ended before it was given to anybody"
 
 
-def _deadline(timeout: Timeout) -> float | None:
-    """When a timeout that begins now is over, by the monotonic clock; None for never."""
-    if timeout is None or (isinstance(timeout, float) and timeout == math.inf):
-        return None
-    _check_seconds("timeout", timeout)
-    return time.monotonic() + max(timeout, 0) if timeout else None
-
-
-def _check_count(name: str, value: object, least: int, none: bool = False) -> None:
-    if value is None and none:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value!r}")
-
-
-def _checked_priority(priority: object) -> int:
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise TypeError(f"priority must be an int, not {priority!r}")
-    if not -1000 <= priority <= 1000:
-        raise ValueError(f"priority must be from -1000 to 1000, not {priority}")
-    return priority
-
-
-def _milliseconds(seconds: float | None) -> int | str:
-    """For a script: '' for None; rounded up, so that nothing is early."""
-    return "" if seconds is None else math.ceil(seconds * 1000)
-
-
-def _due(delay: float | None, at: datetime | float | None) -> int | str:
-    """For a script, the ms since the epoch of ``at``, or '' for None."""
-    _check_seconds("delay", delay, least=0, none=True)
-    if at is None:
-        return ""
-    if delay is not None:
-        raise TypeError("delay= and at= cannot both be given")
-    if isinstance(at, datetime):
-        if at.utcoffset() is None:
-            raise ValueError(f"at must be an aware datetime: {at!r} has no time zone")
-        at = at.timestamp()
-    _check_seconds("at", at)
-    return _milliseconds(max(at, 0))
-
-
-def _encode_uid(uid: object) -> bytes:
-    if not isinstance(uid, str):
-        raise TypeError(f"a uid is a str, as get returns it, not {type(uid).__name__}: {uid!r}")
-    if not uid:
-        raise ValueError("a uid must not be empty")
-    try:
-        return uid.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise ValueError(f"a uid must be text that can be encoded, not {uid!r}") from None
-
-
-def _decode_uid(uid: bytes) -> str:
-    return uid.decode("utf-8", "surrogateescape")
-
-
-def _text(reason: object) -> str:
-    """As text that can be sent and logged, whatever is in it."""
-    return str(reason).encode("utf-8", "backslashreplace").decode()
-
-
-def _describe(error: BaseException) -> str:
-    """The error as text, whatever is in it."""
-    try:
-        return _text(f"{type(error).__name__}: {error}")
-    except Exception:  # its own __str__ may fail, and must not end a consumer's loop
-        return type(error).__name__
-
-
-def _is_read_only(error: ResponseError) -> bool:
-    return isinstance(error, ReadOnlyError) or "-READONLY " in str(error)  # 6.2's, of a script
-
-
-def _serves_nobody(error: Exception) -> bool:
-    """Whether the server refuses all for now: a slow script, no disk or replica to write to.
-
-    Or a replica whose master is down, for which redis-py 5 has no class of its own.
-    """
-    return re.search("(^|[ -])(BUSY|MASTERDOWN|MISCONF|NOREPLICAS) ", str(error)) is not None
-
-
-def _attempts(about: bytes) -> int:
-    """The deliveries in a value of meta."""
-    digits = re.match(rb"\d{1,18}", about)
-    return int(digits[0]) if digits else 0
-
-
-def _pairs(reply: Any) -> dict[str, str]:
-    """A map as RESP 3 or RESP 2 gives it."""
-    if not isinstance(reply, dict):
-        reply = dict(zip(reply[::2], reply[1::2], strict=True))
-    return {key.decode(): value.decode() for key, value in reply.items()}
-
-
-def _chunks(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:
-    chunk: list[bytes] = []
-    size = 0
-    for payload in payloads:
-        chunk.append(payload)
-        size += len(payload)
-        if len(chunk) >= _CHUNK_ITEMS or size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _embedded(url: str) -> Any:
-    """The server behind ``embedded:`` (in the user's data directory) or ``embedded:///path``."""
-    try:
-        from saferedis.server import EmbeddedServer
-    except ImportError as error:
-        raise SafeRedisQueueError(
-            "the URL embedded: needs the package saferedis: "
-            'pip install "saferedisqueue[server]", or give the URL of a server'
-        ) from error
-    parts = urlsplit(url)
-    if parts.netloc or parts.query or parts.fragment or (parts.path and parts.path[0] != "/"):
-        raise ValueError("url is not of the form embedded: or embedded:///path")
-    return EmbeddedServer(unquote(parts.path) or None)
-
-
-def exponential_backoff(
-    first: float = 1.0, factor: float = 2.0, most: float = 3600.0, jitter: float = 0.5
-) -> Callable[[int], float]:
-    """For ``retry_delay=``: ``first`` seconds after the first attempt, ``factor`` times as long
-    after each further one, at most ``most``; of which a random part, ``jitter`` at most, is taken
-    off, so that what failed together does not come back together.
-    """
-
-    def delay(attempt: int) -> float:
-        longest = min(first * factor ** min(attempt - 1, 64), most)
-        return longest * (1 - random.uniform(0, jitter))
-
-    return delay
-
-
-# ---- consume and processing ----------------------------------------------------------------------
+_OUT: Final = (_State.AHEAD, _State.IN_HAND)
+_FINISHED: Final = (_State.DONE, _State.LOST)
 
 
 class _DeliverySteps(Item[T]):
-    """An item held by consume or processing, which renew its lease; it can be settled by itself.
+    """An item held by consume or processing, which renew its lease; it can be settled by itself."""
 
-    lost  True once the lease is known to be lost: somebody else may have the item
-    """
+    _state = _State.IN_HAND
+    _holding: _HoldingSteps[Any]
+    _until: float  # by the monotonic clock, before which its lease does not end
 
-    lost = False
-    _settled = False
-    _queue: _Steps[T]
-    _lease: float
-    _until: float
-
-    def _held_by(self, queue: _Steps[T], lease: float, until: float) -> None:
-        self._queue, self._lease, self._until = queue, lease, until
+    @property
+    def lost(self) -> bool:
+        """True once the lease is known to be lost: somebody else may have the item."""
+        return self._state in (_State.LOST, _State.LAPSED)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Item, self.__getnewargs__()  # elsewhere nobody renews it
 
     def _settle(self, done: bool) -> None:
-        self._settled, self.lost = True, not done
-        if not done:
-            raise LeaseLost(
-                f"item {self.uid} is no longer held: its lease was lost, or it is settled"
-            )
+        if done:
+            self._state = _State.SETTLED
+        else:
+            self._lose()
+            self._refuse()
+
+    def _lose(self) -> None:
+        if self._state is _State.AHEAD:
+            self._state = _State.LAPSED
+        elif self._state is not _State.SETTLED:
+            self._state = _State.LOST
+
+    def _refuse(self) -> NoReturn:
+        raise LeaseLost(f"item {self.uid} is no longer held: its lease was lost, or it is settled")
 
     async def _ack(self) -> None:
         """Ack the item now; raises LeaseLost if it is somebody else's."""
-        self._settle(await self._queue._ack(self.uid))
+        self._settle(await self._holding._queue._ack(self.uid))
 
     async def _fail(self, delay: float | None = None, reason: str = "") -> None:
         """Fail the item now, as the queue's fail; raises LeaseLost if it is somebody else's."""
-        self._settle(await self._queue._fail(self.uid, delay, reason))
+        self._settle(await self._holding._queue._fail(self.uid, delay, reason))
 
     async def _bury(self, reason: str = "buried") -> None:
         """Put the item to the dead letters now; raises LeaseLost if it is somebody else's."""
-        self._settle(await self._queue._bury(self.uid, reason))
+        self._settle(await self._holding._queue._bury(self.uid, reason))
+
+    async def _hand_back(self) -> None:
+        """Give the item back now, to the front of the queue, as if it had not been got.
+
+        Raises LeaseLost if it is somebody else's.
+        """
+        self._settle(await self._holding._queue._hand_back((self.uid,)) == 1)
 
     async def _touch(self, lease: float | None = None) -> None:
         """Renew the lease; raises LeaseLost if it is lost."""
-        lease = self._lease if lease is None else lease
+        lease = self._holding._lease if lease is None else lease
         since = time.monotonic()
-        (deadline,) = await self._queue._touch_many((self.uid,), lease)
+        (deadline,) = await self._holding._queue._touch_many((self.uid,), lease)
         self._renewed(deadline, since + lease)
         if not deadline:
-            raise LeaseLost(
-                f"item {self.uid} is no longer held: its lease was lost, or it is settled"
-            )
+            self._refuse()
 
     def _renewed(self, deadline: int, until: float) -> None:
+        """Of the server: the deadline in ms, or 0 if this delivery is over."""
         if deadline:
             self.deadline, self._until = deadline / 1000, until
-        elif not self._settled:
-            self.lost = True
+        else:
+            self._lose()
 
 
 D = TypeVar("D", bound="_DeliverySteps[Any]")
 
 
-class _ConsumeSteps(Generic[D]):
-    """consume, once: fetches, acks with the next fetch, renews, gives back."""
+class _Helper:
+    """What calls a holding's _keep every so many seconds, until it is ended or the holding gone."""
+
+    @property
+    def alive(self) -> bool:
+        raise NotImplementedError
+
+    async def end(self) -> None:
+        raise NotImplementedError
+
+
+class _HoldingSteps(Generic[D]):
+    """Deliveries that this process holds: their leases are renewed until each is settled or lost.
+
+    lease: seconds; the queue's by default, else 60. With ``renew`` a helper, a thread or a task,
+    renews it each third of that. When this process dies the items come back when their leases end.
+
+    For tools: no promise between minor versions.
+    """
 
     _delivery: Any  # the class of D
+    _fetched = _State.IN_HAND  # the state of what has been fetched
+    _helper_class: Any  # the class of its helper
+
+    def __init__(self, queue: _Steps[Any], lease: float | None = None, renew: bool = True) -> None:
+        self._queue, self._renew = queue, renew
+        self._lease = queue._lease_of(lease)
+        self._held: list[D] = []  # in the order they came; replaced as a whole at each fetch
+        self._helper: _Helper | None = None
+        self._pid = os.getpid()
+
+    async def _fetch(
+        self, count: int = 1, timeout: Timeout = 0, acks: Iterable[str] = ()
+    ) -> list[D]:
+        """Get up to ``count`` items, as claim does, and hold them."""
+        queue = self._queue
+        items, until = await queue._claim(count, timeout, self._lease, acks, make=self._delivery)
+        for item in items:
+            item._holding, item._until, item._state = self, until, self._fetched
+        self._held = [*self._in_state(*_OUT), *items]
+        if items and self._renew and (self._helper is None or not self._helper.alive):
+            try:
+                self._helper = self._helper_class(self, self._lease / 3)
+            except RuntimeError as error:  # no thread can be had: at a limit, or at an exit
+                log.warning("queue %s: leases will not be renewed: %s", queue.name, error)
+        return items
+
+    def _in_state(self, *states: _State) -> list[D]:
+        return [item for item in self._held if item._state in states]
+
+    async def _renew_leases(self) -> None:
+        held = self._in_state(*_OUT)
+        if not held:
+            return
+        since = time.monotonic()
+        deadlines = await self._queue._touch_many([item.uid for item in held], self._lease)
+        for item, deadline in zip(held, deadlines, strict=True):
+            item._renewed(deadline, since + self._lease)
+            if item.lost:
+                log.warning("queue %s: lost the lease of %s", self._queue.name, item.uid)
+
+    async def _keep(self) -> None:
+        """Of the helper: do each duty, whatever becomes of the one before."""
+        for duty in self._duties():
+            try:
+                await duty()
+            except Exception as error:
+                # Whatever it is, a credential provider's own error too: the next one may succeed.
+                log.warning("queue %s: leases not renewed: %s", self._queue.name, error)
+
+    def _duties(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        return (self._renew_leases,)
+
+    async def _exit(self, *exc: object) -> None:
+        """End the renewal; what is held stays out until it is settled, or its lease ends."""
+        await self._end_helper()
+
+    async def _end_helper(self) -> None:
+        helper, self._helper = self._helper, None
+        if helper is not None and self._pid == os.getpid():
+            await helper.end()
+
+
+class _ConsumeSteps(_HoldingSteps[D]):
+    """consume, once: fetches, acks with the next fetch, renews, gives back."""
+
+    _fetched = _State.AHEAD
 
     def __init__(
         self, queue: _Steps[Any], prefetch: int, lease: float | None, renew: bool, timeout: Timeout
     ) -> None:
-        _check_count("prefetch", prefetch, least=1)
+        check_count("prefetch", prefetch, least=1)
         _deadline(timeout)
-        self._queue, self._prefetch = queue, min(prefetch, _CHUNK_ITEMS)
-        self._lease = queue._lease_of(lease)
-        self._renew, self._timeout = renew, timeout
+        super().__init__(queue, lease, renew)
+        self._prefetch, self._timeout = min(prefetch, _CHUNK_ITEMS), timeout
         self._current: D | None = None
-        self._ahead: deque[D] = deque()
-        self._done: deque[D] = deque()  # worked on, and to be acked with the next fetch
-        self._helper: Any = None
-
-    # A hook: calls _keep every `seconds` until close, or until this object is gone.
-    def _start_helper(self, seconds: float) -> Any:
-        raise NotImplementedError
+        self._coming: Iterator[D] = iter(())  # what was fetched and not yet given out
 
     async def _next(self) -> D | None:
         """The next item, or None when the timeout is over; the one before is acked."""
+        if self._pid != os.getpid():
+            self._refuse_fork()
         while True:
             self._finish_current()
-            if self._ahead and not self._renew:
+            if not self._renew and self._in_state(_State.AHEAD):
                 await self._flush()  # nothing else would, while the body works
             item = self._take_ahead()
             if item is not None:
                 return item
-            done = self._take_done()
-            try:
-                acks = [part for item in done for part in (_encode_uid(item.uid), _token(item.uid))]
-                fetched, until = await self._queue._fetch(
-                    self._prefetch, self._timeout, self._lease, acks, self._delivery
-                )
-            except BaseException:
-                self._done.extendleft(reversed(done))  # acked again, which changes nothing
-                raise
+            done = self._done()
+            acks = [item.uid for item in done]
+            fetched = await self._fetch(self._prefetch, self._timeout, acks)
+            self._acked(done)
             if not fetched:
                 return None
-            for item in fetched:
-                item._held_by(self._queue, self._lease, until)
-            self._ahead.extend(fetched)
-            if self._renew and self._helper is None:
-                self._helper = self._start_helper(self._lease / 3)
+            self._coming = iter(fetched)
+
+    def _refuse_fork(self) -> NoReturn:
+        raise SafeRedisQueueError(  # what it holds, and its helper, are the parent's
+            "this consumer belongs to the process that was forked: make one in this process"
+        )
 
     def _take_ahead(self) -> D | None:
         """The next of the items that were fetched ahead."""
-        while self._ahead:
-            item = self._ahead.popleft()
-            if not item.lost and time.monotonic() < item._until:
-                self._current = item
+        for item in self._coming:
+            if item._state is _State.AHEAD and time.monotonic() < item._until:
+                item._state, self._current = _State.IN_HAND, item
                 return item
-            item.lost = True  # it lapsed here, unused: somebody else's now
+            item._state = _State.LAPSED  # somebody else's now
         return None
 
     def _finish_current(self) -> None:
         item, self._current = self._current, None
-        if item is not None and not item._settled:
-            item._settled = True
-            self._done.append(item)
+        if item is not None and item._state is _State.IN_HAND:
+            item._state = _State.DONE
 
-    def _take_done(self) -> list[D]:
-        done: list[D] = []
-        while self._done:
-            try:
-                done.append(self._done.popleft())
-            except IndexError:  # the helper took it
-                break
-        return done
+    def _done(self) -> list[D]:
+        """What is to be acked: of a lost one too it may succeed, if nobody else has got it."""
+        current = self._current
+        return [item for item in self._held if item._state in _FINISHED and item is not current]
+
+    def _acked(self, done: Iterable[D]) -> None:
+        for item in done:
+            if item._state is _State.DONE:
+                item._state = _State.SETTLED
 
     async def _flush(self) -> None:
-        done = self._take_done()
-        try:
-            await self._queue._ack_many(item.uid for item in done)
-        except BaseException:
-            self._done.extendleft(reversed(done))
-            raise
+        """Ack what is done: should the helper and the loop do it at once, no harm is done."""
+        if done := self._done():
+            await self._queue._ack_many([item.uid for item in done])
+            self._acked(done)
 
-    async def _keep(self) -> None:
-        """Of the helper: ack what waits for that, and renew the leases of the rest."""
-        try:
-            # First of all what is held: what is done while this waits for acks is renewed too.
-            mine = (*self._ahead, self._current)  # the one in hand may be done any moment
-            held = [each for each in mine if each is not None and not (each._settled or each.lost)]
-            if self._done:
-                await self._flush()
-            if not held:
-                return
-            since = time.monotonic()
-            deadlines = await self._queue._touch_many([item.uid for item in held], self._lease)
-            for item, deadline in zip(held, deadlines, strict=True):
-                item._renewed(deadline, since + self._lease)
-                if item.lost:
-                    log.warning("queue %s: lost the lease of %s", self._queue.name, item.uid)
-        except (RedisError, OSError) as error:
-            log.warning("queue %s: leases not renewed: %s", self._queue.name, error)
+    def _duties(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        return (*super()._duties(), self._flush)  # leases first: acks take time, or fail
 
     async def _close(self, error: BaseException | None = None) -> None:
         """End: ack what is done, give back what is out.
@@ -2487,19 +2688,20 @@ class _ConsumeSteps(Generic[D]):
         The item in hand goes to the front of the queue, or is failed if ``error`` is an Exception;
         what was fetched ahead goes back uncounted.
         """
-        await self._queue._finish(self._end(error))
+        if self._pid == os.getpid():  # in a forked child all this is the parent's
+            await self._queue._finish(self._end(error))
 
     async def _end(self, error: BaseException | None) -> None:
-        helper, self._helper = self._helper, None
-        if helper is not None:
-            await helper()  # what it had taken to ack is here again then
-        item, self._current = self._current, None
-        ahead = [each.uid for each in reversed(self._ahead)]
-        self._ahead.clear()
+        await self._end_helper()
+        ahead = self._in_state(_State.AHEAD)[::-1]
+        for each in ahead:
+            each._state = _State.SETTLED
         await self._flush()
-        await self._queue._hand_back(ahead)
-        if item is None or item._settled:
+        await self._queue._hand_back([each.uid for each in ahead])
+        item, self._current, self._held = self._current, None, []
+        if item is None or item._state is not _State.IN_HAND:
             return
+        item._state = _State.SETTLED
         if isinstance(error, Exception):
             await self._queue._fail(item.uid, reason=_describe(error))
         else:
@@ -2556,18 +2758,10 @@ def _blocking(
 
 
 def _named(face: type[S]) -> type[S]:
-    """Give the steps in a face the names that they have there, for help() and tracebacks."""
-    for name, value in list(vars(face).items()):
-        if isinstance(value, FunctionType) and value.__name__ != name:
-            method = FunctionType(
-                value.__code__, value.__globals__, name, value.__defaults__, value.__closure__
-            )
-            method.__kwdefaults__ = value.__kwdefaults__
-            update_wrapper(method, value, assigned=("__doc__", "__annotations__"))
-            method.__module__, method.__qualname__ = face.__module__, f"{face.__name__}.{name}"
-            setattr(face, name, method)
-    if "__init__" in vars(face):  # what inspect.signature and help() show
-        cast(Any, face).__init__.__wrapped__ = _Steps.__init__
+    """Give the steps in a face the names that they have there, for help() and in errors."""
+    for name, value in vars(face).items():
+        if isinstance(value, FunctionType) and value.__name__ == f"_{name}":
+            value.__name__ = value.__qualname__ = name
     return face
 
 
@@ -2577,33 +2771,58 @@ class Delivery(_DeliverySteps[T]):
     ack = _blocking(_DeliverySteps[T]._ack)
     fail = _blocking(_DeliverySteps[T]._fail)
     bury = _blocking(_DeliverySteps[T]._bury)
+    hand_back = _blocking(_DeliverySteps[T]._hand_back)
     touch = _blocking(_DeliverySteps[T]._touch)
+
+
+class _ThreadHelper(_Helper):
+    """A thread that calls a holding's _keep."""
+
+    def __init__(self, holding: _HoldingSteps[Any], seconds: float) -> None:
+        self._ended = threading.Event()
+        this = weakref.ref(holding, lambda _: self._ended.set())
+        args = (this, self._ended, seconds)
+        self._thread = threading.Thread(
+            target=self._work, args=args, name="saferedisqueue-leases", daemon=True
+        )
+        self._thread.start()
+
+    @staticmethod
+    def _work(
+        this: weakref.ref[_HoldingSteps[Any]], ended: threading.Event, seconds: float
+    ) -> None:
+        while not ended.wait(seconds):
+            holding = this()
+            if holding is None:
+                return
+            _run(holding._keep())
+            del holding
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    async def end(self) -> None:
+        self._ended.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(2)  # it may wait for a server that is away; it can do no harm
+
+
+@_named
+class Holding(_HoldingSteps[Delivery[T]]):
+    __doc__ = _HoldingSteps.__doc__
+    _delivery = Delivery
+    fetch = _blocking(_HoldingSteps[Delivery[T]]._fetch)
+    _helper_class = _ThreadHelper
+    __exit__ = _blocking(_HoldingSteps[Delivery[T]]._exit)
+
+    def __enter__(self) -> Self:
+        return self
 
 
 class _BlockingConsume(_ConsumeSteps[Delivery[T]]):
     _delivery = Delivery
-
-    def _start_helper(self, seconds: float) -> Callable[[], Coroutine[Any, Any, None]]:
-        stop = threading.Event()
-        this = weakref.ref(self, lambda _: stop.set())
-
-        def keep() -> None:
-            while not stop.wait(seconds):
-                consumer = this()
-                if consumer is None:
-                    return
-                _run(consumer._keep())
-                del consumer
-
-        thread = threading.Thread(target=keep, name="saferedisqueue-leases", daemon=True)
-        thread.start()
-
-        async def end() -> None:
-            stop.set()
-            if thread is not threading.current_thread():
-                thread.join()
-
-        return end
+    _helper_class = _ThreadHelper
 
 
 @_named
@@ -2620,6 +2839,8 @@ class Consumer(_BlockingConsume[T]):
         return self
 
     def __next__(self) -> Delivery[T]:
+        if self._pid != os.getpid():
+            self._refuse_fork()
         self._finish_current()
         item = self._take_ahead() if self._renew else None
         if item is None:
@@ -2668,25 +2889,26 @@ class SafeRedisQueue(_Steps[T]):
 
     _no_retry = Retry(NoBackoff(), 0)
 
-    @overload
-    def __init__(
-        self: SafeRedisQueue[str],
-        *args: Any,
-        decode_responses: Literal[True],
-        serializer: None = None,
-        **kw: Any,
-    ) -> None: ...
+    if TYPE_CHECKING:  # the signature is that of the steps
 
-    @overload
-    def __init__(
-        self: SafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
-    ) -> None: ...
+        @overload
+        def __init__(
+            self: SafeRedisQueue[str],
+            *args: Any,
+            decode_responses: Literal[True],
+            serializer: None = None,
+            **kw: Any,
+        ) -> None: ...
 
-    @overload
-    def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+        @overload
+        def __init__(
+            self: SafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
+        ) -> None: ...
 
-    def __init__(self, *args: Any, **kw: Any) -> None:
-        super().__init__(*args, **kw)
+        @overload
+        def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+
+        def __init__(self, *args: Any, **kw: Any) -> None: ...
 
     # -- hooks ----------------------------------------------------------------------------------
 
@@ -2699,10 +2921,9 @@ class SafeRedisQueue(_Steps[T]):
         then: tuple[Any, ...] | None = None,
         rescue: Any = None,
     ) -> Any:
-        if not self._settings:
-            self._locate()
+        target = self._target or self._locate()
         end = float("inf") if timeout is None else time.monotonic() + timeout
-        connection = self._pop_idle(limit) or self._open_connection(limit, timeout)
+        connection = target.take(limit) or self._open_connection(target, limit, timeout)
         replies = []
         try:
             for each in (command, then) if then else (command,):
@@ -2717,16 +2938,21 @@ class SafeRedisQueue(_Steps[T]):
             if _is_read_only(error):
                 connection.disconnect()  # the next one may reach the new primary
                 raise ReadOnlyError(str(error)) from error
-            self._idle.setdefault(limit, []).append(connection)
+            self._release(target, limit, connection)
             raise
         except BaseException:
             connection.disconnect()  # a reply may still come: nobody else must read it
             raise
-        self._idle.setdefault(limit, []).append(connection)
+        self._release(target, limit, connection)
         return replies if then else replies[0]
 
-    def _open_connection(self, limit: float | None, timeout: float | None) -> Any:
-        connection = self._new_connection(limit)
+    def _release(self, target: _Target, limit: float | None, connection: Any) -> None:
+        for each in self._done_with(target, limit, connection):
+            each.disconnect()
+
+    @staticmethod
+    def _open_connection(target: _Target, limit: float | None, timeout: float | None) -> Any:
+        connection = target.connection(limit)
         if limit is None:
             connection.connect()  # left to the first command, it would not ask Sentinel where to
         else:
@@ -2752,14 +2978,15 @@ class SafeRedisQueue(_Steps[T]):
                 watchdog.join()  # at once: no thread is left, which a fork would not survive
         return connection
 
-    def _locate(self) -> None:
+    def _locate(self) -> _Target:
         """In a cluster: the node that has this queue."""
         try:
             node = self._redis.get_node_from_key(self.QUEUE_KEY)
             pool = self._redis.get_redis_connection(node).connection_pool
         except RedisClusterException as error:  # which is no RedisError
             raise ConnectionError(str(error)) from error
-        self._connect_as(pool.connection_class, pool.connection_kwargs)
+        self._target = target = self._target_of(pool.connection_class, pool.connection_kwargs)
+        return target
 
     async def _sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -2776,10 +3003,9 @@ class SafeRedisQueue(_Steps[T]):
         return cast(R, copy.deepcopy(self._retry).call_with_retry(again, lambda _: None))
 
     async def _renew(self) -> None:
-        for connection in self._take_idle():
+        for connection in self._leave_target():
             connection.disconnect()
         if self._is_cluster:
-            self._settings = {}
             try:
                 self._redis.nodes_manager.initialize()
             except (RedisError, RedisClusterException) as error:
@@ -2815,6 +3041,13 @@ class SafeRedisQueue(_Steps[T]):
     pause = _blocking(_Steps[T]._pause)
     resume = _blocking(_Steps[T]._resume)
     purge = _blocking(_Steps[T]._purge)
+
+    # For tools.
+
+    claim = _blocking(_Steps[T]._claim)
+    hand_back = _blocking(_Steps[T]._hand_back)
+    run_script = _blocking(_Steps[T]._run_script)
+    ask = _blocking(_Steps[T]._ask)
 
     def consume(
         self,
@@ -2862,7 +3095,7 @@ class SafeRedisQueue(_Steps[T]):
 
         A get that waits in another thread goes on.
         """
-        for connection in self._take_idle():
+        for connection in self._leave_target():
             connection.disconnect()
         if self._owns_client:
             self._redis.close()
@@ -2892,29 +3125,51 @@ class AsyncDelivery(_DeliverySteps[T]):
     ack = _DeliverySteps[T]._ack
     fail = _DeliverySteps[T]._fail
     bury = _DeliverySteps[T]._bury
+    hand_back = _DeliverySteps[T]._hand_back
     touch = _DeliverySteps[T]._touch
+
+
+class _TaskHelper(_Helper):
+    """A task that calls a holding's _keep."""
+
+    def __init__(self, holding: _HoldingSteps[Any], seconds: float) -> None:
+        this = weakref.ref(holding, lambda _: self._task.cancel())
+        self._task = asyncio.create_task(self._work(this, seconds))
+
+    @staticmethod
+    async def _work(this: weakref.ref[_HoldingSteps[Any]], seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            holding = this()
+            if holding is None:
+                return
+            await holding._keep()
+            del holding
+
+    @property
+    def alive(self) -> bool:
+        return not self._task.done()
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+
+
+@_named
+class AsyncHolding(_HoldingSteps[AsyncDelivery[T]]):
+    __doc__ = _HoldingSteps.__doc__
+    _delivery = AsyncDelivery
+    _helper_class = _TaskHelper
+    fetch = _HoldingSteps[AsyncDelivery[T]]._fetch
+    __aexit__ = _HoldingSteps[AsyncDelivery[T]]._exit
+
+    async def __aenter__(self) -> Self:
+        return self
 
 
 class _AsyncConsume(_ConsumeSteps[AsyncDelivery[T]]):
     _delivery = AsyncDelivery
-
-    def _start_helper(self, seconds: float) -> Callable[[], Coroutine[Any, Any, None]]:
-        async def keep(this: weakref.ref[_AsyncConsume[T]]) -> None:
-            while True:
-                await asyncio.sleep(seconds)
-                consumer = this()
-                if consumer is None:
-                    return
-                await consumer._keep()
-                del consumer
-
-        task = asyncio.create_task(keep(weakref.ref(self, lambda _: task.cancel())))
-
-        async def end() -> None:
-            task.cancel()
-            await asyncio.wait((task,))
-
-        return end
+    _helper_class = _TaskHelper
 
 
 @_named
@@ -2958,25 +3213,26 @@ class AsyncSafeRedisQueue(_Steps[T]):
 
     _no_retry = AsyncRetry(NoBackoff(), 0)
 
-    @overload
-    def __init__(
-        self: AsyncSafeRedisQueue[str],
-        *args: Any,
-        decode_responses: Literal[True],
-        serializer: None = None,
-        **kw: Any,
-    ) -> None: ...
+    if TYPE_CHECKING:  # the signature is that of the steps
 
-    @overload
-    def __init__(
-        self: AsyncSafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
-    ) -> None: ...
+        @overload
+        def __init__(
+            self: AsyncSafeRedisQueue[str],
+            *args: Any,
+            decode_responses: Literal[True],
+            serializer: None = None,
+            **kw: Any,
+        ) -> None: ...
 
-    @overload
-    def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+        @overload
+        def __init__(
+            self: AsyncSafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
+        ) -> None: ...
 
-    def __init__(self, *args: Any, **kw: Any) -> None:
-        super().__init__(*args, **kw)
+        @overload
+        def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+
+        def __init__(self, *args: Any, **kw: Any) -> None: ...
 
     def _reset(self) -> None:
         super()._reset()
@@ -3025,10 +3281,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
         wait: float,
         limit: float | None,
     ) -> Any:
-        if not self._settings:
-            await self._locate()
-        connection = self._pop_idle(limit) or self._new_connection(limit)
-        own = self._socket_timeout
+        target = self._target or await self._locate()
+        connection = target.take(limit) or target.connection(limit)
+        own = target.socket_timeout
         seconds = own if timeout is None or self._is_bounded(own, timeout, wait) else timeout
         replies = []
         try:
@@ -3047,15 +3302,19 @@ class AsyncSafeRedisQueue(_Steps[T]):
             if _is_read_only(error):
                 await connection.disconnect()
                 raise ReadOnlyError(str(error)) from error
-            self._idle.setdefault(limit, []).append(connection)
+            await self._release(target, limit, connection)
             raise
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, asyncio.TimeoutError):
                 raise TimeoutError(f"no answer within {seconds or limit} s: {self!r}") from error
             raise
-        self._idle.setdefault(limit, []).append(connection)
+        await self._release(target, limit, connection)
         return replies if then else replies[0]
+
+    async def _release(self, target: _Target, limit: float | None, connection: Any) -> None:
+        for each in self._done_with(target, limit, connection):
+            await each.disconnect(nowait=True)
 
     async def _rescue(
         self, task: asyncio.Task[Any], rescue: Callable[[Any], Coroutine[Any, Any, Any]]
@@ -3073,13 +3332,14 @@ class AsyncSafeRedisQueue(_Steps[T]):
         task.add_done_callback(self._background.discard)
         return task
 
-    async def _locate(self) -> None:
+    async def _locate(self) -> _Target:
         try:
             await self._redis.initialize()
             node = self._redis.get_node_from_key(self.QUEUE_KEY)
         except RedisClusterException as error:
             raise ConnectionError(str(error)) from error
-        self._connect_as(node.connection_class, node.connection_kwargs)
+        self._target = target = self._target_of(node.connection_class, node.connection_kwargs)
+        return target
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -3098,10 +3358,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
         return cast(R, await copy.deepcopy(self._retry).call_with_retry(again, failed))
 
     async def _renew(self) -> None:
-        for connection in self._take_idle():
+        for connection in self._leave_target():
             await connection.disconnect(nowait=True)
         if self._is_cluster:
-            self._settings = {}
             try:
                 await self._redis.nodes_manager.initialize()
             except (RedisError, RedisClusterException) as error:
@@ -3138,6 +3397,13 @@ class AsyncSafeRedisQueue(_Steps[T]):
     resume = _Steps[T]._resume
     purge = _Steps[T]._purge
 
+    # For tools.
+
+    claim = _Steps[T]._claim
+    hand_back = _Steps[T]._hand_back
+    run_script = _Steps[T]._run_script
+    ask = _Steps[T]._ask
+
     def consume(
         self,
         prefetch: int = 1,
@@ -3160,7 +3426,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
             self._reset()  # what an ended loop has left cannot be awaited here
         while self._background:
             await asyncio.wait(self._background)
-        for connection in self._take_idle():
+        for connection in self._leave_target():
             await connection.disconnect()
         if self._owns_client:
             await self._redis.aclose()
@@ -3178,10 +3444,12 @@ class AsyncSafeRedisQueue(_Steps[T]):
 
 # ---- The command line --------------------------------------------------------------------------
 
-# The docstrings of the commands are their --help. Further ones are in the package saferedis.
+# What a copied file needs. All else is in the package saferedis, whose command line is built from
+# this. The docstrings of the commands are their --help. For tools: no promise of what stands here
+# between minor versions.
 
 
-def _producer(args: argparse.Namespace) -> None:
+def producer(args: argparse.Namespace) -> None:
     """Put the lines of standard input into the queue, each as soon as it is there.
 
     An item is what stands before the newline, byte for byte: an empty line is an empty item, and
@@ -3193,7 +3461,7 @@ def _producer(args: argparse.Namespace) -> None:
       find . -type f -print0 | %(prog)s --null --name files
     """
     count = 0
-    with _open_queue(args) as queue, _progress() as advance:
+    with open_queue(args) as queue, _progress() as advance:
         try:
             for lines in _read_lines(args.separator):
                 for chunk in _chunks(lines):
@@ -3230,7 +3498,7 @@ def _progress() -> Iterator[Callable[[int], object]]:
             yield bar.update
 
 
-def _consumer(args: argparse.Namespace) -> None:
+def consumer(args: argparse.Namespace) -> None:
     """Print the items of the queue as "uid payload", and ack each when it is printed.
 
     An item that could not be printed comes back: at once if the pipe broke, after one to two
@@ -3247,50 +3515,53 @@ def _consumer(args: argparse.Namespace) -> None:
     """
     from functools import partial
 
-    with _open_queue(args) as queue:
-        signals = _Signals()
+    with open_queue(args) as queue:
+        signals = Signals()
         printed: list[str] = []
-        for item in _take(queue, args, signals, printed):
-            uid = b"" if args.no_uid else _encode_uid(item.uid) + b" "
+
+        def fetch(wait: float) -> list[Item[bytes]]:
+            items, _ = queue.claim(1, wait, acks=printed)
+            printed.clear()
+            return items
+
+        for item in take(queue, args, signals, fetch):
+            uid = b"" if args.no_uid else encode_uid(item.uid) + b" "
             try:
                 signals.write(uid + item.payload + args.separator)
             except (OSError, KeyboardInterrupt):
-                _run(queue._hand_back((item.uid,)))
+                queue.hand_back((item.uid,))
                 raise
             printed.append(item.uid)
-        _outlast(partial(queue.ack_many, printed), signals, enough=2)
+        outlast(partial(queue.ack_many, printed), signals, enough=2)
         if signals.seen > 1:
             raise KeyboardInterrupt
 
 
-def _take(
+def take(
     queue: SafeRedisQueue[bytes],
     args: argparse.Namespace,
-    signals: _Signals,
-    done: list[str] | None = None,
-) -> Iterator[Item[bytes]]:
+    signals: Signals,
+    fetch: Callable[[float], list[E]],
+) -> Iterator[E]:
     """Items of the queue, until they are enough, a signal comes, or none does for long enough.
 
-    What is ``done`` is acked on the way to the next item, and then no longer in that list.
+    fetch: gets at most one, waiting so many seconds for it.
     """
-    done = [] if done is None else done
     if (args.count or 0) < 0 or not args.timeout >= 0:
         raise ValueError("--count and --timeout must not be negative")
     taken = 0
     wait = -1.0  # first without waiting: there may be nothing to wait for
     deadline = time.monotonic() + args.timeout
 
-    def look() -> tuple[list[Item[bytes]], bool]:
-        acks = [part for uid in done for part in (_encode_uid(uid), _token(uid))]
-        items, _ = _run(queue._fetch(1, wait, queue._lease, acks))
-        done.clear()
+    def look() -> tuple[list[E], bool]:
+        items = fetch(wait)
         if items or args.drain != "all":
             return items, args.drain == "ready"
         stats = queue.stats()
         return items, stats.total == stats.dead
 
     while not signals.seen and taken != args.count:
-        items, drained = _outlast(look, signals, 1, deadline) or ([], True)
+        items, drained = outlast(look, signals, 1, deadline) or ([], True)
         if items:
             yield items[0]
             taken += 1
@@ -3301,8 +3572,8 @@ def _take(
             wait = min(left, 1.0)  # then look at the signals: they must not interrupt a get
 
 
-def _outlast(
-    step: Callable[[], R], signals: _Signals, enough: int, deadline: float = float("inf")
+def outlast(
+    step: Callable[[], R], signals: Signals, enough: int, deadline: float = float("inf")
 ) -> R | None:
     """What the step returns once the server is there; None after enough signals."""
     told = False
@@ -3317,12 +3588,12 @@ def _outlast(
             if signals.seen >= enough:
                 return None
             if not told:
-                _tell(f"waiting for the server: {error}")
+                tell(f"waiting for the server: {error}")
             told = True
             time.sleep(0.2)
 
 
-class _Signals:
+class Signals:
     """Counts SIGINT and SIGTERM. The second one interrupts a write, and nothing else.
 
     Interrupted anywhere in get, an item could be left out with nobody.
@@ -3357,56 +3628,7 @@ class _Signals:
             self._writing = False
 
 
-def _stats(args: argparse.Namespace) -> None:
-    """Tell how many items are where, and how old the next one is.
-
-    examples:
-      %(prog)s --name mails
-      %(prog)s --json | jq .ready
-    """
-    import json
-
-    with _open_queue(args) as queue:
-        facts = {"queue": queue.name, **queue.stats()._asdict()}
-    if args.json:
-        print(json.dumps(facts))
-        return
-    if facts["oldest"] is not None:
-        facts["oldest"] = _duration(facts["oldest"])
-    facts["paused"] = "yes" if facts["paused"] else "no"
-    for what, value in facts.items():
-        print(f"{what.replace('_', ' '):10} {'-' if value is None else value}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, s = divmod(int(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    days, h = divmod(hours, 24)
-    return f"{days} d {h} h" if days else f"{h} h {m} min" if hours else f"{m} min {s} s"
-
-
-def _purge(args: argparse.Namespace) -> None:
-    """Drop all items of the queue, also those that consumers have in hand, or its dead letters.
-
-    examples:
-      %(prog)s --name mails
-      %(prog)s --name mails --yes
-      %(prog)s --name mails --dead
-    """
-    with _open_queue(args) as queue:
-        if sys.stdin.isatty() and not args.yes:
-            stats = queue.stats()
-            what = f"{stats.dead} dead" if args.dead else f"all {stats.total}"
-            question = f"drop {what} items of {queue!r}? [y/N] "
-            print(question, end="", file=sys.stderr, flush=True)
-            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-                raise SafeRedisQueueError("nothing was dropped")
-        print(f"{queue.purge_dead() if args.dead else queue.purge()} items dropped")
-
-
-def _demo(args: argparse.Namespace) -> None:
+def demo(args: argparse.Namespace) -> None:
     """Show put, get, ack, fail and redelivery, on a queue that is gone afterwards.
 
     Without a URL it uses the embedded server.
@@ -3417,7 +3639,7 @@ def _demo(args: argparse.Namespace) -> None:
     """
     args.name = f"demo-{secrets.token_hex(4)}"
     args.url = _url(args) or "embedded:"
-    with _open_queue(args, autoclean_interval=0.5) as queue:
+    with open_queue(args, autoclean_interval=0.5) as queue:
 
         def show(step: str, meaning: str) -> None:
             stats = queue.stats()
@@ -3455,13 +3677,13 @@ def _url(args: argparse.Namespace) -> str | None:
     return os.environ.get("SAFEREDISQUEUE_URL") or os.environ.get("REDIS_URL") or None
 
 
-def _open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[bytes]:
+def open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[bytes]:
     """The queue asked for, its server found to be there; with payloads as they are stored."""
     url = _url(args)
     queue = SafeRedisQueue[bytes](url=url, name=args.name, **settings)
     queue._decode = False  # whatever the URL says
     if queue._server is not None:
-        _tell(f"embedded server, its data is in {queue._server.directory}")
+        tell(f"embedded server, its data is in {queue._server.directory}")
     try:
         _run(queue._do("PING", timeout=5, limit=5))  # once: a wrong URL is told at once
     except ResponseError:
@@ -3476,106 +3698,127 @@ def _open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[byt
     return queue
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Say something to people, in a line on standard error."""
     print("saferedisqueue:", " ".join(text.split()), file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    import argparse
-    import inspect
-    import re
+class CommandLine:
+    """Commands: their parser, the options that all of them have, and how they end.
 
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            message = re.sub("://.*@", "://***@", message)  # it may quote a URL out of place
-            _tell(f"error: {message} (see {self.prog} --help{install})")
-            raise SystemExit(2)
+    more: where further commands are, told in --help and in errors; or ''.
+    parsers: that of each command, by its name, to be added to.
+    """
 
-    def command(run: Callable[[argparse.Namespace], int | None]) -> Parser:
-        does, _, more = inspect.cleandoc(run.__doc__ or "").partition("\n\n")
-        name, layout = run.__name__.lstrip("_"), argparse.RawDescriptionHelpFormatter
-        added: Parser = commands.add_parser(
-            name, parents=[shared], formatter_class=layout, help=does, description=does, epilog=more
+    def __init__(self, more: str = "") -> None:
+        import argparse
+
+        class Parser(argparse.ArgumentParser):
+            def error(self, message: str) -> NoReturn:
+                message = re.sub("://.*@", "://***@", message)  # it may quote a URL out of place
+                hint = f"; for {more}" if more else ""
+                tell(f"error: {message} (see {self.prog} --help{hint})")
+                raise SystemExit(2)
+
+        # Without defaults: they would overrule what stands before the command.
+        self._shared = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+        add = self._shared.add_argument
+        add(
+            "-u",
+            "--url",
+            help="redis://, rediss://, unix:// or embedded: - default: SAFEREDISQUEUE_URL or "
+            "REDIS_URL of the environment, else redis://localhost:6379; others can see a password "
+            "that is given here (with ps), but not one in the environment",
         )
-        added.set_defaults(run=run)
-        return added
+        embedded = "--url embedded: - a server of your own, started when needed; its data stay"
+        add("--embedded", dest="url", action="store_const", const="embedded:", help=embedded)
+        add("-n", "--name", help="of the queue (default: test)")
 
-    # Without defaults: they would overrule what stands before the command.
-    shared = Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    add = shared.add_argument
-    add(
-        "-u",
-        "--url",
-        help="redis://, rediss://, unix:// or embedded: - default: SAFEREDISQUEUE_URL or REDIS_URL "
-        "of the environment, else redis://localhost:6379; others can see a password that is given "
-        "here (with ps), but not one in the environment",
-    )
-    embedded = "--url embedded: - a server of your own, started when needed; its data stay"
-    add("--embedded", dest="url", action="store_const", const="embedded:", help=embedded)
-    add("-n", "--name", help="of the queue (default: test)")
+        self._layout = argparse.RawDescriptionHelpFormatter
+        self._parser = Parser(
+            prog=_program(),
+            parents=[self._shared],
+            formatter_class=self._layout,
+            description="A reliable queue on Redis or Valkey: no item is lost, whatever dies.",
+            epilog="examples, on a server of your own:\n"
+            "  seq 3 | %(prog)s producer --embedded\n  %(prog)s consumer --embedded --drain"
+            + (f"\n\nthis is the module alone; for {more}" if more else ""),
+        )
+        version = f"saferedisqueue {__version__}"
+        self._parser.add_argument("--version", action="version", version=version)
+        self._commands = self._parser.add_subparsers(
+            required=True, dest="command", metavar="command"
+        )
+        self.parsers: dict[str, argparse.ArgumentParser] = {}
 
-    parser = Parser(
-        prog=f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else "saferedisqueue",
-        parents=[shared],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="A reliable queue on Redis or Valkey: no item is lost, whatever dies.",
-        epilog="examples, on a server of your own:\n"
-        "  seq 3 | %(prog)s producer --embedded\n  %(prog)s consumer --embedded --drain",
-    )
-    parser.add_argument("--version", action="version", version=f"saferedisqueue {__version__}")
-    commands = parser.add_subparsers(required=True, dest="command", metavar="command")
+    def add(self, run: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
+        """Add the command that a function is, named as that; its parser."""
+        does, _, more = inspect.cleandoc(run.__doc__ or "").partition("\n\n")
+        parser: argparse.ArgumentParser = self._commands.add_parser(
+            run.__name__,
+            parents=[self._shared],
+            formatter_class=self._layout,
+            help=does,
+            description=does,
+            epilog=more,
+        )
+        parser.set_defaults(run=run)
+        self.parsers[run.__name__] = parser
+        return parser
 
-    producer, consumer = command(_producer), command(_consumer)
-    for each in (producer, consumer):
-        add, null = each.add_argument, "a NUL byte ends an item, which may contain newlines then"
-        add("-0", "--null", dest="separator", action="store_const", const=b"\0", help=null)
-        each.set_defaults(separator=b"\n")
-    add = consumer.add_argument
-    add("--no-uid", action="store_true", help="print the payload alone")
-    add("-c", "--count", type=int, metavar="N", help="stop after N items")
-    timeout = "stop when no item came for S seconds (default: wait for ever)"
-    add("-t", "--timeout", type=float, metavar="S", default=float("inf"), help=timeout)
-    drain = "stop when no item is left, nor out with others; ready: when there is none to get"
-    add("--drain", nargs="?", const="all", choices=("all", "ready"), help=drain)
-    command(_stats).add_argument("--json", action="store_true", help="as one JSON object")
-    purge = command(_purge)
-    purge.add_argument("--yes", action="store_true", help="do not ask")
-    purge.add_argument("--dead", action="store_true", help="only the dead letters")
-    command(_demo)
-    install = ""
-    try:
-        from saferedis.commands import add_to
-    except ImportError:
-        install = "; for more commands: pip install saferedisqueue"
-        parser.epilog = f"{parser.epilog}\n\nthis is a copy{install}"
-    else:
-        add_to(command, consumer)
-    return parser
+    def add_items(self) -> None:
+        """Add producer, consumer and demo."""
+        for run in (producer, consumer):
+            parser, null = self.add(run), "a NUL byte ends an item, which may contain newlines then"
+            parser.add_argument(
+                "-0", "--null", dest="separator", action="store_const", const=b"\0", help=null
+            )
+            parser.set_defaults(separator=b"\n")
+        add = self.parsers["consumer"].add_argument
+        add("--no-uid", action="store_true", help="print the payload alone")
+        add("-c", "--count", type=int, metavar="N", help="stop after N items")
+        timeout = "stop when no item came for S seconds (default: wait for ever)"
+        add("-t", "--timeout", type=float, metavar="S", default=float("inf"), help=timeout)
+        drain = "stop when no item is left, nor out with others; ready: when there is none to get"
+        add("--drain", nargs="?", const="all", choices=("all", "ready"), help=drain)
+        self.add(demo)
+
+    def run(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command that the arguments name; its exit status."""
+        from argparse import Namespace
+
+        args = self._parser.parse_args(argv, Namespace(url=None, name="test"))
+        logging.basicConfig(level=logging.ERROR, format="saferedisqueue: %(message)s")
+        try:
+            if None in (sys.stdin, sys.stdout, sys.stderr):
+                # What is opened next, the connection to the server, would be taken for it.
+                raise SafeRedisQueueError("standard input, output and error must be open")
+            status: int = args.run(args) or 0
+            sys.stdout.flush()
+        except (Exception, KeyboardInterrupt) as error:  # a line for people, never a traceback
+            if isinstance(error, OSError):  # of standard output: to be met once, not at exit again
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            text = str(error) or (repr(error) if isinstance(error, Exception) else "")
+            if text and not isinstance(error, BrokenPipeError):
+                tell(f"error: {text}")
+            kinds = {KeyboardInterrupt: 130, BrokenPipeError: 141, ValueError: 2, TypeError: 2}
+            return next((kinds[kind] for kind in kinds if isinstance(error, kind)), 1)
+        return status
+
+
+def _program() -> str:
+    """What was typed, as --help and errors show it."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return f"python -m {program.parent.name}"
+    return f"python {program}" if program.suffix == ".py" else "saferedisqueue"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; its exit status."""
-    from argparse import Namespace
-
-    # Run as __main__ too, this is the one module that the package saferedis imports.
-    sys.modules.setdefault("saferedisqueue", sys.modules[__name__])
-    args = _parser().parse_args(argv, Namespace(url=None, name="test"))
-    logging.basicConfig(level=logging.ERROR, format="saferedisqueue: %(message)s")
-    try:
-        if None in (sys.stdin, sys.stdout, sys.stderr):
-            # What is opened next, the connection to the server, would be taken for it.
-            raise SafeRedisQueueError("standard input, output and error must be open")
-        status: int = args.run(args) or 0
-        sys.stdout.flush()
-    except (Exception, KeyboardInterrupt) as error:  # a line for people, never a traceback
-        if isinstance(error, OSError):  # of standard output: to be met once, not at exit again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        text = str(error) or (repr(error) if isinstance(error, Exception) else "")
-        if text and not isinstance(error, BrokenPipeError):
-            _tell(f"error: {text}")
-        kinds = {KeyboardInterrupt: 130, BrokenPipeError: 141, ValueError: 2, TypeError: 2}
-        return next((kinds[kind] for kind in kinds if isinstance(error, kind)), 1)
-    return status
+    """The command line of this module alone; its exit status."""
+    line = CommandLine('more commands: pip install "saferedisqueue>=4", python -m saferedis')
+    line.add_items()
+    return line.run(argv)
 
 
 if __name__ == "__main__":

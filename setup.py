@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
@@ -58,16 +58,16 @@ setup(
         "Intended Audience :: Developers",
         "Operating System :: POSIX",
         "Programming Language :: Python :: 3 :: Only",
-        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Database",
         "Topic :: System :: Distributed Computing",
         "Typing :: Typed",
     ],
-    python_requires=">=3.10",
-    install_requires=["redis>=5.0.8"],
+    python_requires=">=3.11",
+    install_requires=["redis>=5.0.8,<9"],
     extras_require={
         "server": SERVER,
         "cli": CLI,
@@ -76,8 +76,8 @@ setup(
         "test": TEST + SERVER + CLI,
     },
     py_modules=["saferedisqueue"],
-    packages=["saferedis"],
+    packages=find_packages(include=["saferedis", "saferedis.*"]),
     package_data={"saferedis": ["py.typed"]},
-    entry_points={"console_scripts": ["saferedisqueue = saferedisqueue:main"]},
+    entry_points={"console_scripts": ["saferedisqueue = saferedis.cli:main"]},
     cmdclass={"build_py": BuildWithTypes},
 )

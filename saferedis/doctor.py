@@ -20,15 +20,11 @@ from typing import Any, NamedTuple
 from redis.exceptions import ResponseError
 
 from saferedisqueue import (
-    _AT_MAXMEMORY,
-    _META,
-    _READY,
     SafeRedisQueue,
     Script,
-    _check_count,
-    _decode_uid,
-    _pairs,
-    _run,
+    as_dict,
+    check_count,
+    decode_uid,
 )
 
 __all__ = ["Finding", "examine"]
@@ -85,7 +81,7 @@ def examine(queue: Queue, limit: int = 1_000_000, repair: bool = False) -> list[
     limit: items, and keys of the server, above which they are not looked at one by one.
     repair: make items ready that stand nowhere.
     """
-    _check_count("limit", limit, least=1)
+    check_count("limit", limit, least=1)
     found: list[Finding] = []
 
     def look(what: str, check: Callable[..., Iterator[Finding]], *args: Any) -> None:
@@ -104,19 +100,11 @@ def examine(queue: Queue, limit: int = 1_000_000, repair: bool = False) -> list[
     return found
 
 
-def _ask(queue: Queue, *command: Any) -> Any:
-    return _run(queue._command(*command))
-
-
-def _key(queue: Queue, name: str) -> bytes:
-    return queue._prefix + name.encode()
-
-
 # ---- the server ----------------------------------------------------------------------------------
 
 
 def _of_server(queue: Queue) -> Iterator[Finding]:
-    lines = _ask(queue, "INFO").decode("utf-8", "replace").splitlines()
+    lines = queue.ask("INFO").decode("utf-8", "replace").splitlines()
     info = dict(line.split(":", 1) for line in lines if ":" in line)
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
@@ -155,7 +143,7 @@ def _of_version(info: dict[str, str]) -> Iterator[Finding]:
 
 
 def _of_log(queue: Queue) -> Iterator[Finding]:
-    if _pairs(_ask(queue, "CONFIG", "GET", "appendfsync")).get("appendfsync") == "no":
+    if as_dict(queue.ask("CONFIG", "GET", "appendfsync")).get("appendfsync") == "no":
         problem = "the server leaves to its system when the append-only file reaches the disk"
         yield Finding("persistence", problem, "set appendfsync everysec or always")
 
@@ -165,28 +153,29 @@ def _of_log(queue: Queue) -> Iterator[Finding]:
 
 def _of_types(queue: Queue) -> Iterator[Finding]:
     for name, kind in KEYS.items():
-        is_one = _ask(queue, "TYPE", _key(queue, name)).decode()
+        is_one = queue.ask("TYPE", queue.key(name)).decode()
         if is_one not in (kind, "none"):
-            problem = f"the key {_key(queue, name).decode()} is a {is_one}, not a {kind}"
+            problem = f"the key {queue.key(name).decode()} is a {is_one}, not a {kind}"
             yield Finding("type", problem, "rename it, and find out what else uses this prefix")
-        elif name == "backuplock" and _ask(queue, "PTTL", _key(queue, name)) == -1:
-            problem = f"the key {_key(queue, name).decode()} does not expire: a 3.0.0 consumer died"
+        elif name == "backuplock" and queue.ask("PTTL", queue.key(name)) == -1:
+            problem = f"the key {queue.key(name).decode()} does not expire: a 3.0.0 consumer died"
             advice = "the next get mends it in ten minutes or more; DEL it if no 3.0.0 is running"
             yield Finding("lock", problem, advice)
 
 
 def _of_keys(queue: Queue, limit: int) -> Iterator[Finding]:
     # A name may contain colons: what looks like a key of a queue named "<name>:more" is one.
+    prefix = queue.key("")
     known = re.compile(rb"(.*:)?(%s|last:[\w-]+)" % "|".join(KEYS).encode(), re.DOTALL)
-    pattern = re.sub(rb"[][*?^\\-]", rb"\\\g<0>", queue._prefix) + b"*"
-    if _ask(queue, "DBSIZE") > limit:
-        yield _too_many(f"unknown keys below {queue._prefix.decode()}", "keys", limit)
+    pattern = re.sub(rb"[][*?^\\-]", rb"\\\g<0>", prefix) + b"*"
+    if queue.ask("DBSIZE") > limit:
+        yield _too_many(f"unknown keys below {queue.key('').decode()}", "keys", limit)
         return
     strange: set[bytes] = set()
-    for keys in _scan(lambda *args: _ask(queue, "SCAN", args[0], "MATCH", pattern, *args[1:])):
-        strange.update(key for key in keys if not known.fullmatch(key[len(queue._prefix) :]))
+    for keys in _scan(lambda *args: queue.ask("SCAN", args[0], "MATCH", pattern, *args[1:])):
+        strange.update(key for key in keys if not known.fullmatch(key[len(prefix) :]))
     if strange:
-        problem = f"{_some(strange, 'keys')} below {queue._prefix.decode()} unknown to this version"
+        problem = f"{_some(strange, 'keys')} below {queue.key('').decode()} unknown to this version"
         yield Finding("unknown", problem, "find out what else uses this prefix, or a later version")
 
 
@@ -210,18 +199,18 @@ return {reply[1], uids}
 STANDS = Script(
     "items queue ackbuf backup meta leases delayed priority dead",
     "uid repair most",
-    f"""
+    """
+-- needs: ready unlimited
 -- Returns the places where an item stands, one as often as it stands there; nil if it is gone. With
 -- repair '1' one that stands nowhere is made ready, as autoclean does.
 -- most: entries of a list to look at from either end. One that came since it was read through is
 -- among them.
-if said then return {{}} end
-{_META}{_READY}
+if said then return {} end
 if redis.call('HEXISTS', items, uid) == 0 then return false end
-local places, lists = {{}}, {{queue = queue, ackbuf = ackbuf, backup = backup}}
+local places, lists = {}, {queue = queue, ackbuf = ackbuf, backup = backup}
 for name, list in pairs(lists) do
-  local found = {{}}
-  for _, rank in ipairs({{1, -1}}) do
+  local found = {}
+  for _, rank in ipairs({1, -1}) do
     for _, at in ipairs(redis.call('LPOS', list, uid, 'RANK', rank, 'COUNT', 0, 'MAXLEN', most)) do
       if not found[at] then places[#places + 1] = name end
       found[at] = true
@@ -229,12 +218,12 @@ for name, list in pairs(lists) do
     if redis.call('LLEN', list) <= tonumber(most) then break end
   end
 end
-local sets = {{leases = leases, delayed = delayed, priority = priority, dead = dead}}
+local sets = {leases = leases, delayed = delayed, priority = priority, dead = dead}
 for name, set in pairs(sets) do
   if redis.call('ZSCORE', set, uid) then places[#places + 1] = name end
 end
 if #places == 0 and repair == '1' then
-  {_AT_MAXMEMORY}
+  lift_memory_limit()
   make_ready(uid, redis.call('HGET', meta, uid))
   answer('')
 end
@@ -247,14 +236,14 @@ _DOUBLES = 1000  # of them so many are looked at again; they harm less
 
 
 def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
-    sizes = [_ask(queue, "HLEN", _key(queue, "items")), _ask(queue, "LLEN", _key(queue, "queue"))]
+    sizes = [queue.ask("HLEN", queue.key("items")), queue.ask("LLEN", queue.key("queue"))]
     if max(sizes) > limit:
         yield _too_many("lost and double items", "items", limit)
         return
     # Nothing stands still meanwhile. So what seems amiss is looked at again, by a script.
     uids = {
         uid
-        for part in _scan(lambda *args: _run(queue._call(UIDS, args[0], args[2])))
+        for part in _scan(lambda *args: queue.run_script(UIDS, args[0], args[2]))
         for uid in part
     }
     seen: set[bytes] = set()
@@ -264,7 +253,7 @@ def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
             (twice if uid in seen else seen).add(uid)
 
     def places_of(uid: bytes) -> list[bytes] | None:
-        reply: list[bytes] | None = _run(queue._call(STANDS, uid, int(repair), _NEAR))
+        reply: list[bytes] | None = queue.run_script(STANDS, uid, int(repair), _NEAR)
         return reply
 
     lost = [uid for uid in uids - seen if places_of(uid) == []]
@@ -282,13 +271,13 @@ def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
 
 
 def _standing(queue: Queue, place: str) -> Iterator[bytes]:
-    key = _key(queue, place)
+    key = queue.key(place)
     if KEYS[place] == "zset":
-        for part in _scan(lambda *args: _ask(queue, "ZSCAN", key, *args)):
+        for part in _scan(lambda *args: queue.ask("ZSCAN", key, *args)):
             yield from dict.fromkeys(part[::2])  # ZSCAN may give one twice
         return
     start = 0
-    while part := _ask(queue, "LRANGE", key, start, start + 999):
+    while part := queue.ask("LRANGE", key, start, start + 999):
         yield from part
         start += len(part)
 
@@ -311,10 +300,10 @@ def _too_many(what: str, of: str, limit: int) -> Finding:
 
 
 def _texts(names: list[bytes]) -> tuple[str, ...]:
-    return tuple(_decode_uid(name) for name in names)
+    return tuple(decode_uid(name) for name in names)
 
 
 def _some(names: set[bytes] | list[bytes], what: str) -> str:
-    first = ", ".join(repr(_decode_uid(name)) for name in sorted(names)[:3])
+    first = ", ".join(repr(decode_uid(name)) for name in sorted(names)[:3])
     stand = "stand" if what == "items" else "are"
     return f"{len(names)} {what} ({first}{', ...' if len(names) > 3 else ''}) {stand}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,28 +10,26 @@ import redis
 
 import saferedisqueue
 import servers
+from combinations import AXES, ROWS, combinations
 from helpers import FACES, SETTINGS, Face, Make
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--servers",
-        choices=("first", "all"),
+        choices=tuple(ROWS),
         default="first",
-        help="all: the contract on every server, with every protocol and decoding",
+        help="on which servers: the first there is; every one, with any pair of protocol, decoding "
+        "and face; all with all",
     )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    everything = metafunc.config.getoption("--servers") == "all"
-    if "server" in metafunc.fixturenames:
-        labels = servers.ALL if everything else (None,)
-        metafunc.parametrize("server", labels, indirect=True, scope="session")
-    if "settings" in metafunc.fixturenames:
-        names = list(SETTINGS) if everything else ["default", "decode"]
-        metafunc.parametrize("settings", names, indirect=True)
-    if "face" in metafunc.fixturenames:
-        metafunc.parametrize("face", list(FACES), indirect=True)
+    names = [name for name in AXES if name in metafunc.fixturenames]
+    if names:
+        rows = combinations(metafunc.config.getoption("--servers"), names)
+        # A server is kept for all tests that want it.
+        metafunc.parametrize(names, rows, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +56,17 @@ def client(server: servers.Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Of the test's client; for tests in which they may matter."""
     return SETTINGS[request.param]
+
+
+@pytest.fixture
+def settings_if_wanted(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The same in a test that has settings, else none."""
+    if "settings" not in request.fixturenames:
+        return {}
+    wanted: dict[str, Any] = request.getfixturevalue("settings")
+    return wanted
 
 
 @pytest.fixture
@@ -93,5 +101,14 @@ def payload(settings: dict[str, Any]) -> Any:
 
 
 @pytest.fixture
-def queue(face: Face, server: servers.Server, client: redis.Redis, settings: dict[str, Any]) -> Any:
-    return face.queue(url=server.url, name="test", **settings)
+def many(
+    face: Face, server: servers.Server, client: redis.Redis, settings_if_wanted: dict[str, Any]
+) -> Callable[..., Any]:
+    """Makes queues of the face on the (empty) server, with arguments."""
+    always = {"url": server.url, "name": "test", **settings_if_wanted}
+    return lambda **kw: face.queue(**{**always, **kw})
+
+
+@pytest.fixture
+def queue(many: Callable[..., Any]) -> Any:
+    return many()

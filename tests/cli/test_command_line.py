@@ -18,8 +18,9 @@ import redis
 import helpers
 import saferedisqueue
 import servers
-from command_line import MODULE, SIGNALS, CommandLine, Queue, payloads, stalled, terminal, waiting
+from command_line import SIGNALS, CommandLine, Queue, payloads, stalled, terminal, waiting
 from helpers import eventually
+from saferedis.cli import looking
 from saferedisqueue import SafeRedisQueue
 
 COMMANDS = ("producer", "consumer", "stats", "purge", "demo")
@@ -354,7 +355,7 @@ def test_stats_of_an_empty_queue_tell_no_age(cli: CommandLine) -> None:
     ],
 )
 def test_an_age_is_told_in_two_units(seconds: float, text: str) -> None:
-    assert saferedisqueue._duration(seconds) == text
+    assert looking.duration(seconds) == text
 
 
 def test_purge_drops_everything_and_tells_how_much(cli: CommandLine, queue: Queue) -> None:
@@ -460,16 +461,16 @@ def test_without_a_server_the_error_names_three_ways_on(command: str) -> None:
 def test_help_shows_examples_as_they_can_be_typed(cli: CommandLine, command: str) -> None:
     out = cli.run(*command.split(), "--help").decode()
     examples = out.partition("\nexamples")[2]
-    assert f"python {MODULE} {command}".rstrip() in examples
+    assert f"python -m saferedis {command}".rstrip() in examples
     assert "with ps" in " ".join(out.split())
 
 
 def test_help_of_the_installed_command_names_it() -> None:
-    script = "import sys, saferedisqueue as s; sys.argv[0] = '/bin/saferedisqueue'; s.main()"
+    script = (
+        "import sys; sys.argv[0] = '/bin/saferedisqueue'; from saferedis.cli import main; main()"
+    )
     for command in (["consumer", "--help"], ["--help"]):
-        out = subprocess.check_output(
-            [sys.executable, "-c", script, *command], cwd=Path(MODULE).parent, text=True
-        )
+        out = subprocess.check_output([sys.executable, "-c", script, *command], text=True)
         assert out.startswith(f"usage: saferedisqueue {command[0][:8]}".removesuffix("--help"))
         assert "\n  saferedisqueue consumer --" in out
         assert "python" not in out
@@ -482,7 +483,7 @@ def test_the_version_is_told(cli: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
     [
-        ("", 2, r"required: command \(see python .*saferedisqueue.py --help\)"),
+        ("", 2, r"required: command \(see python -m saferedis --help\)"),
         ("serve", 2, "invalid choice"),
         ("stats redis://:secret@host", 2, "unrecognized arguments"),
         ("redis://:sec@secret@host stats", 2, "invalid choice"),
@@ -538,6 +539,6 @@ def test_closed_streams_are_an_error(cli: CommandLine, queue: Queue) -> None:
 
 
 def test_the_module_can_be_run_with_an_optimising_python(cli: CommandLine) -> None:
-    out, err = cli.sh('"$1" -OO "$2" stats')
+    out, err = cli.sh('"$1" -OO -m saferedis stats')
     assert "ready" in out
     assert err == ""

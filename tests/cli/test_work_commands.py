@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pytest
 import redis
 
 import servers
-from command_line import MODULE, SIGNALS, CommandLine, Queue, payloads, waiting
+from command_line import SIGNALS, CommandLine, Queue, payloads, waiting
 from helpers import check_places, eventually, snapshot
 from saferedisqueue import SafeRedisQueue
 
@@ -447,34 +445,7 @@ def test_peek_prints_as_the_consumer_does_and_takes_nothing(
     assert snapshot(client) == before
 
 
-# -- the module alone, and as __main__ -------------------------------------------------------------
-
-
-def test_a_copy_of_the_module_says_how_to_get_the_other_commands(
-    cli: CommandLine, queue: Queue, tmp_path: Path
-) -> None:
-    queue.put(b"1")
-    copy = tmp_path / "saferedisqueue.py"
-    shutil.copy(MODULE, copy)
-    (tmp_path / "saferedis.py").write_text("raise ImportError('not installed')")
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(copy), *arguments]
-        return subprocess.run(command, env=cli.environment, capture_output=True, text=True)
-
-    for arguments in (["doctor"], ["dead"], ["consumer", "--", "true"], ["consumer", "-j", "2"]):
-        done = run(*arguments)
-        assert (done.stdout, done.returncode) == ("", 2)
-        assert re.fullmatch("saferedisqueue: error: .*pip install saferedisqueue.*\n", done.stderr)
-    assert "pip install saferedisqueue" in run("--help").stdout
-    done = run("consumer", "--drain", "--no-uid")
-    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
-
-
-def test_the_module_run_as_a_program_is_loaded_once(cli: CommandLine) -> None:
-    _, err = cli.sh('"$1" -X importtime "$2" doctor')
-    assert "saferedis.doctor" in err
-    assert not re.search(r"\| +saferedisqueue$", err, re.M)
+# -- help, and broken pipes -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -482,7 +453,7 @@ def test_the_module_run_as_a_program_is_loaded_once(cli: CommandLine) -> None:
 )
 def test_the_help_of_each_command_shows_examples(cli: CommandLine, command: str) -> None:
     examples = cli.run(command, "--help").decode().partition("\nexamples")[2]
-    assert f"python {MODULE} {command}" in examples
+    assert f"python -m saferedis {command}" in examples
 
 
 @pytest.mark.parametrize("command", ["dead", "peek", "doctor"])

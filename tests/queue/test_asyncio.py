@@ -281,6 +281,26 @@ def test_many_tasks_get_an_item_each(server: Server, client: redis.Redis) -> Non
     asyncio.run(test())
 
 
+def test_connections_and_keys_are_as_many_as_tasks_however_many_calls(
+    server: Server, client: redis.Redis
+) -> None:
+    before = client.info("stats")["total_connections_received"]
+    tasks = 20
+
+    async def work(queue: AsyncSafeRedisQueue[bytes]) -> None:
+        await queue.put(b"a")
+        await queue.ack((await queue.get(60)).uid or "")
+
+    async def test() -> None:
+        async with AsyncSafeRedisQueue(url=server.url, name="test") as queue:
+            for _ in range(20):
+                await asyncio.gather(*(work(queue) for _ in range(tasks)))
+
+    asyncio.run(test())
+    assert client.info("stats")["total_connections_received"] - before <= 3 * tasks
+    assert len(client.keys("srq:test:last:*")) <= tasks
+
+
 # What the first loop leaves nobody closes.
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import servers
-from helpers import Face, eventually
+from helpers import Face, eventually, within
 from saferedisqueue import NotDurable, QueueFull
 from topologies import Replicated, elsewhere, go_on, hang, info
 
@@ -58,9 +58,9 @@ def test_a_put_that_no_replica_confirms_in_time_raises_and_the_item_is_there(
     )
     hang(replicated.replica)
     begun = time.monotonic()
-    with pytest.raises(NotDurable, match=r"1 replicas within 0.3 s \(0 of 1\)"):
+    with within(0.3), pytest.raises(NotDurable, match=r"1 replicas within 0.3 s \(0 of 1\)"):
         queue.put("a", uid="a")
-    assert 0.3 <= time.monotonic() - begun < 5
+    assert time.monotonic() - begun >= 0.3
     with pytest.raises(NotDurable, match="1 replicas"):
         queue.put_many("bc")
     assert queue.exists("a")

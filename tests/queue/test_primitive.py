@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import redis
 
-from helpers import FAILING, Face, Failing, check_places, eventually, lapse, snapshot
+from helpers import FAILING, Face, Failing, check_places, eventually, lapse, snapshot, within
 from saferedisqueue import (
-    Consumer,
     LeaseLost,
     PayloadTooLarge,
     QueueFull,
     SafeRedisQueue,
     _run,
+    _State,
     exponential_backoff,
     from_receipt,
 )
@@ -34,23 +34,20 @@ def at(queue: Any, seconds: float) -> None:
     queue._at = str(NOW + round(seconds * 1000))
 
 
-@pytest.fixture
-def many(face: Face, server: Server, client: redis.Redis, settings: dict[str, Any]) -> Any:
-    """Makes queues of the face, with arguments."""
-    return lambda **kw: face.queue(url=server.url, **{"name": "test", **settings, **kw})
+# What is read of a reply besides the payload: with whatever protocol and decoding.
+any_settings = pytest.mark.usefixtures("settings")
 
 
-def get_woken(queue: Any) -> Any:
-    """What a get returns that may wait for a slice of 30 s, and is woken before."""
-    start = time.monotonic()
-    item = queue.get(30)
-    assert time.monotonic() - start < 25
-    return item
+def get_woken(queue: Any, after: float) -> Any:
+    """What a get returns for which something comes after so long, in a slice of 30 s."""
+    with within(after + 1):  # a second is what is promised
+        return queue.get(30)
 
 
 # -- leases ----------------------------------------------------------------------------------------
 
 
+@any_settings
 def test_a_lease_ends_to_the_millisecond(queue: Any, client: redis.Redis) -> None:
     at(queue, 0)
     uid = queue.put("a")
@@ -109,9 +106,10 @@ def test_a_lapsed_item_wakes_a_waiting_consumer(
         uid = other.put("a")
         other.get(lease=0.2)
     waiting = face.queue(url=server.url, name="test", wait_slice=30)
-    assert get_woken(waiting).uid == uid
+    assert get_woken(waiting, 0.2).uid == uid
 
 
+@any_settings
 def test_a_receipt_settles_the_delivery_in_another_process(queue: Any) -> None:
     queue.put("a")
     item = queue.get(-1, lease=10)
@@ -120,11 +118,9 @@ def test_a_receipt_settles_the_delivery_in_another_process(queue: Any) -> None:
     fresh = queue.get(-1, lease=10).receipt
     assert queue.ack(from_receipt(stale)) is False
     assert queue.ack(from_receipt(fresh)) is True
-    for wrong in ("", "a", "a/b", "x:1/", "/x"):
-        with pytest.raises(ValueError, match="receipt"):
-            from_receipt(wrong)
 
 
+@any_settings
 def test_items_survive_pickle(queue: Any) -> None:
     queue.put("a")
     item = queue.get(-1, lease=10)
@@ -148,6 +144,7 @@ def test_get_many_takes_what_is_there_leased(queue: Any, client: redis.Redis, pa
     check_places(client)
 
 
+@any_settings
 def test_batches_may_be_as_large_as_the_caller_likes(queue: Any, client: redis.Redis) -> None:
     uids = queue.put_many(map(str, range(2345)))
     items = queue.get_many(5000, timeout=-1, lease=100)
@@ -186,12 +183,6 @@ def test_an_item_without_a_lease_is_taken_out_also_behind_leased_ones(
     uids = [item.uid for item in queue.get_many(1, timeout=-1)] + [queue.get(-1).uid]
     assert queue.ack_many(uids) == 2
     assert not snapshot(client).keys() & {"leases", "ackbuf", "items", "meta"}
-
-
-@pytest.mark.parametrize("count", [0, -1, 1.5, None, True])
-def test_an_impossible_count_is_refused(queue: Any, count: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="count"):
-        queue.get_many(count, timeout=-1)
 
 
 # -- delays ----------------------------------------------------------------------------------------
@@ -241,16 +232,6 @@ def test_an_item_may_have_a_time(queue: Any) -> None:
     assert queue.get(-1).uid == second
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"delay": -1}, {"delay": "1"}, {"at": datetime(2030, 1, 1)}, {"at": 1, "delay": 1}],
-)
-def test_impossible_times_are_refused(queue: Any, client: redis.Redis, wrong: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="delay|at"):
-        queue.put("a", **wrong)
-    assert snapshot(client) == {}
-
-
 def test_a_failed_item_may_wait(queue: Any, client: redis.Redis) -> None:
     at(queue, 0)
     queue.put("a")
@@ -261,6 +242,7 @@ def test_a_failed_item_may_wait(queue: Any, client: redis.Redis) -> None:
     assert queue.get(-1).attempts == 2
 
 
+@any_settings
 def test_the_delay_after_a_failure_may_depend_on_the_attempts(
     many: Any, client: redis.Redis
 ) -> None:
@@ -288,7 +270,7 @@ def test_exponential_backoff_grows_to_its_limit() -> None:
 def test_a_due_item_wakes_a_waiting_consumer(face: Face, server: Server, client: Any) -> None:
     waiting = face.queue(url=server.url, name="test", wait_slice=30)
     uid = waiting.put("a", delay=0.2)
-    assert get_woken(waiting).uid == uid
+    assert get_woken(waiting, 0.2).uid == uid
 
 
 # -- priorities ------------------------------------------------------------------------------------
@@ -346,7 +328,7 @@ def test_a_waiting_consumer_wakes_for_a_priority(
     with SafeRedisQueue(url=server.url, name="test") as other:
         threading.Timer(0.2, lambda: other.put("a", priority=-3)).start()
         waiting = face.queue(url=server.url, name="test", wait_slice=30)
-        assert get_woken(waiting).uid is not None
+        assert get_woken(waiting, 0.2).uid is not None
     assert "queue" not in snapshot(client)
 
 
@@ -376,15 +358,10 @@ def test_a_number_may_be_a_member_of_an_enum(queue: Any, payload: Any) -> None:
     assert [item.payload for item in items] == [payload("b"), payload("c")]
 
 
-@pytest.mark.parametrize("priority", [1001, -1001, 1.5, "1", True, None])
-def test_impossible_priorities_are_refused(queue: Any, priority: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="priority"):
-        queue.put("a", priority=priority)
-
-
 # -- dead letters ----------------------------------------------------------------------------------
 
 
+@any_settings
 def test_after_max_attempts_failures_an_item_is_dead(many: Any, client: redis.Redis) -> None:
     queue = many(max_attempts=2)
     at(queue, 0)
@@ -409,6 +386,7 @@ def test_crashes_count_as_attempts(many: Any, client: redis.Redis) -> None:
     check_places(client)
 
 
+@any_settings
 def test_dead_items_are_kept_until_revived_or_purged(queue: Any, client: redis.Redis) -> None:
     uids = []
     for n in range(250):
@@ -440,6 +418,7 @@ def test_revive_makes_all_of_them_new_again(many: Any, client: redis.Redis) -> N
     check_places(client)
 
 
+@any_settings
 def test_what_cannot_be_decoded_becomes_a_dead_letter_and_the_loop_goes_on(
     many: Any, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -479,15 +458,7 @@ def test_a_stale_ack_does_not_touch_a_new_item_of_the_same_uid(queue: Any) -> No
     assert queue.ack(fresh) is True
 
 
-@pytest.mark.parametrize("uid", ["", 17, b"x", None])
-def test_impossible_uids_are_refused(queue: Any, uid: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="uid"):
-        queue.ack(uid)
-    if uid is not None:
-        with pytest.raises((TypeError, ValueError), match="uid"):
-            queue.put("a", uid=uid)
-
-
+@any_settings
 @pytest.mark.parametrize("place", ["ready", "ackbuf", "leased", "delayed", "priority", "dead"])
 def test_remove_drops_an_item_wherever_it_stands(
     queue: Any, client: redis.Redis, place: str
@@ -506,6 +477,7 @@ def test_remove_drops_an_item_wherever_it_stands(
     assert snapshot(client).keys() <= {"backuplock"}
 
 
+@any_settings
 def test_peek_shows_what_comes_next_and_takes_nothing(queue: Any, client: redis.Redis) -> None:
     queue.put("low", priority=-1)
     queue.put_many(map(str, range(150)))
@@ -518,6 +490,7 @@ def test_peek_shows_what_comes_next_and_takes_nothing(queue: Any, client: redis.
     assert snapshot(client) == before
 
 
+@any_settings
 def test_the_age_of_what_comes_next_is_told_although_a_bell_was_rung(queue: Any) -> None:
     uid = queue.put("low", priority=-1)
     queue._at = str(int(uid.replace("-", "")[:12], 16) + 5000)
@@ -624,7 +597,7 @@ def test_what_lapsed_while_it_waited_here_is_not_handed_out(many: Any, payload: 
     queue.put_many("abc")
     with queue.consume(prefetch=3, renew=False) as items:
         next(items)
-        lapsed = items._ahead[0]
+        lapsed = items._in_state(_State.AHEAD)[0]
         lapsed._until = 0
         assert next(items).payload == payload("c")
         assert lapsed.lost is True
@@ -649,9 +622,9 @@ def test_a_lease_is_counted_from_when_the_server_gave_it(
     with queue.consume(lease=60) as items:
         lasts = next(items)._until - lost[0]
     if lost_reply:
-        assert lasts < 60.01
+        assert lasts <= 60
     else:
-        assert lasts > 60.04
+        assert lasts >= 60.05
 
 
 def test_without_renewal_an_ack_does_not_wait_for_the_next_fetch(many: Any) -> None:
@@ -676,6 +649,7 @@ def test_an_ack_that_could_not_be_sent_goes_with_the_next_fetch(
             assert queue.stats().total == 1
 
 
+@any_settings
 def test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead(
     many: Any, face: Face, client: redis.Redis
 ) -> None:
@@ -691,31 +665,6 @@ def test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead(
         keys = snapshot(client)
         assert keys["items"].keys() == set(uids[1:]), "what is done is acked"
         assert keys["leases"] == dict.fromkeys(uids[1:], NOW + 4_000_000)
-
-
-def test_a_turn_of_the_helper_may_meet_the_end_of_what_is_in_hand(
-    server: Server, client: redis.Redis
-) -> None:
-    class Hasty(Consumer[bytes]):
-        """Done with an item as soon as somebody looks at it."""
-
-        @property
-        def _current(self) -> Any:
-            item, self._item = self._item, None
-            return item
-
-        @_current.setter
-        def _current(self, item: Any) -> None:
-            self._item = item
-
-    with SafeRedisQueue[bytes](url=server.url, name="test") as queue:
-        at(queue, 0)
-        uids = queue.put_many("ab")
-        with Hasty(queue, prefetch=2, lease=3000, renew=True, timeout=0) as items:
-            next(items)
-            at(queue, 1000)
-            _run(items._keep())
-            assert snapshot(client)["leases"] == dict.fromkeys(uids, NOW + 4_000_000)
 
 
 def test_processing_acks_one_item_or_fails_it(many: Any, payload: Any) -> None:
@@ -735,6 +684,7 @@ def test_processing_acks_one_item_or_fails_it(many: Any, payload: Any) -> None:
 # -- pause, join, limits ---------------------------------------------------------------------------
 
 
+@any_settings
 def test_while_paused_nobody_gets_and_everything_else_goes_on(
     queue: Any, client: redis.Redis
 ) -> None:
@@ -768,9 +718,10 @@ def test_a_waiting_consumer_sees_a_resume(face: Face, server: Server, client: An
     waiting.pause()
     with SafeRedisQueue(url=server.url, name="test") as other:
         threading.Timer(0.2, other.resume).start()
-        assert get_woken(waiting).uid is not None
+        assert get_woken(waiting, 0.2).uid is not None
 
 
+@any_settings
 def test_join_waits_until_nothing_is_ready_or_in_flight(
     many: Any, server: Server, client: redis.Redis
 ) -> None:
@@ -829,16 +780,74 @@ def test_a_queue_that_only_puts_gets_and_acks_uses_few_keys(
     assert all(client.ttl(key) > 0 for key in client.keys("*"))
 
 
+# -- the helper that renews ------------------------------------------------------------------------
+
+
+def renewed(face: Face, client: redis.Redis, uid: str) -> None:
+    """The body works until the lease of an item was renewed."""
+    before = snapshot(client)["leases"][str(uid)]
+    eventually(lambda: (face.work(0.02), snapshot(client)["leases"][str(uid)] > before)[1])
+
+
 def test_a_helper_renews_the_lease_while_the_body_works(
     many: Any, face: Face, client: redis.Redis
 ) -> None:
     queue = many()
     queue.put("a")
     with queue.consume(lease=0.6) as items:
-        item = next(items)
-        first = snapshot(client)["leases"][str(item.uid)]
-        if hasattr(face, "loop"):  # the helper is a task: it runs while the body awaits
-            import asyncio
+        renewed(face, client, next(items).uid)
 
-            face.loop.run_until_complete(asyncio.sleep(0.5))
-        eventually(lambda: snapshot(client)["leases"][str(item.uid)] > first)
+
+def test_leases_are_renewed_although_acks_are_refused(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    def may(*keys: str) -> None:
+        all_of_them = (f"~srq:test:{key}" for key in (*keys, "last:*"))
+        client.acl_setuser("limited", enabled=True, nopass=True, reset_keys=True)
+        client.execute_command("ACL", "SETUSER", "limited", "+@all", *all_of_them)
+
+    may("*")
+    try:
+        queue = face.queue(url=f"unix://limited:any@{server.socket}", name="test")
+        uids = queue.put_many("abc")
+        with queue.consume(prefetch=3, lease=0.6) as items:
+            next(items), next(items)  # the first is done
+            may("items", "ackbuf", "backup", "meta", "leases")  # enough to renew, not to ack
+            for uid in uids[1:]:
+                renewed(face, client, uid)
+            assert uids[0] in snapshot(client)["items"]
+            may("*")
+        assert queue.stats()[:5] == (2, 0, 0, 0, 2)
+    finally:
+        client.acl_deluser("limited")
+
+
+class Credentials(redis.CredentialProvider):
+    """Those of a user that everybody may be, unless they cannot be had."""
+
+    error: Exception | None = None
+    asked = 0
+
+    def get_credentials(self) -> tuple[str, str]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return "default", "any"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no token"), redis.AuthenticationError("expired")])
+def test_leases_are_renewed_when_credentials_can_be_had_again(
+    face: Face, server: Server, client: redis.Redis, error: Exception
+) -> None:
+    provider = Credentials()
+    queue = face.queue(url=server.url, name="test", credential_provider=provider)
+    queue.put("a")
+    with queue.consume(lease=0.6) as items:
+        item = next(items)
+        provider.error, asked = error, provider.asked
+        client.client_kill_filter(_type="normal", skipme=True)
+        eventually(lambda: (face.work(0.02), provider.asked > asked)[1])
+        provider.error = None
+        renewed(face, client, item.uid)
+        assert item.lost is False
+        item.ack()

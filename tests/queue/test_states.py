@@ -1,113 +1,14 @@
-"""All that can happen to small queues, and that every rule of the design is needed for it.
-
-Where the invariants of the design are checked (in explorer.py):
-
- 1  nothing is lost     drain: from every state on each item comes out, once; check_places
- 2  nothing invented    judge_claim: what is handed out was put, with that payload
- 3  numbered calls      judge: nothing is put twice, ack and fail return the truth; judge_claim:
-                        one get, one delivery, and none for nobody
- 4  valid deliveries    judge_claim: none while another is held; judge: a stale call changes
-                        nothing
- 5  order               judge_order: first claims in order of put, in worlds where nothing goes
-                        wrong; judge: what is handed back is next
- 6  orphans             drain: within their lease, or two intervals; judge_claim: what a BLMOVE
-                        moved is handed out by the next claim; check: who waits sees priorities
- 7  delays              judge_claim: not early; drain: not late
- 8  timeouts            are about connections: test_connections.py
- 9  no keys are left    drain, at its end
-10  undecodable items   drain and the worlds "pause": a consumer buries them and goes on
-
-`python tests/queue/test_states.py` explores larger worlds, and prints a table; with
-names, only those.
-"""
+"""All that can happen to small queues, and that every rule of the design is needed for it."""
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import Any
 
 import pytest
 
 import model
 from explorer import Explorer, ViolationError, World
-
-
-def put(uid: str, payload: str, level: int = 0, delay: int | None = None) -> tuple[Any, ...]:
-    return ("put", delay, None, level, None, uid, payload)
-
-
-A, B, A2 = put("a", "a1"), put("b", "b1"), put("a", "a2")
-HIGH, LOW = put("a", "a1", 1), put("c", "c1", -1)
-REMOVE, BURY, REVIVE = ("ack", "a", ""), ("bury", "a", "", "why"), ("revive",)
-
-WORLDS = (
-    World("crash", ((A, B),), ("ack", "ack fail"), calls=4, ticks=2, crashes=1),
-    World("order", ((A, B),), ("ack hand_back", "ack"), calls=4),
-    World("undo", ((A, B),), ("ack undo", "ack"), calls=3, faults=1),
-    World("faults", ((A, B),), ("ack", "fail"), calls=3, faults=1),
-    World("lease", ((A, B),), ("ack touch drop", "fail"), lease=1, calls=3, ticks=2),
-    World("put again", ((A, A2),), ("ack drop", "ack"), lease=1, calls=4, ticks=2),
-    World("stale", ((A, B),), ("ack fail over", "ack"), calls=4, ticks=1),
-    World("stop", ((A, B),), ("ack", "fail"), calls=2, ticks=1, stops=1),
-    World("three", ((A, B, put("c", "c1")),), ("drop",), calls=4, ticks=2),
-    World("3.0.0", ((A, B),), ("ack",), old=("ack fail",), calls=4, ticks=2),
-    World("3.0.0 lease", ((A,),), ("ack", "drop"), old=("fail",), lease=2, calls=3, ticks=2),
-    World("3.0.0 again", ((A, A2),), ("ack",), old=("ack",), lease=1, calls=4, ticks=1),
-    World("3.0.0 stalls", ((A, B),), ("drop",), old=("ack",), calls=3, ticks=3),
-    World("priority", ((HIGH, LOW, put("d", "d1", -1)),), ("ack", "ack"), calls=5),
-    World("priority crash", ((HIGH, B),), ("ack", "ack"), calls=3, ticks=2, crashes=1),
-    World("copies", ((A, REMOVE, A2),), ("fail", "ack drop"), calls=4, ticks=2),
-    World("delay", ((put("a", "a1", 0, 1), B),), ("ack delay", "ack"), calls=4, ticks=2),
-    World("ghost", ((A, REMOVE, put("a", "a2", 0, 1)),), ("ack", "ack"), calls=3, ticks=1),
-    World("pause", ((A, ("pause",), ("resume",)), (put("b", "bad"),)), ("ack", "ack"), calls=4),
-    World("dead", ((A, REVIVE),), ("ack bury", "fail"), calls=4, ticks=2, most=2),
-    World(
-        "3.0.0 revive",
-        ((A, BURY, REVIVE),),
-        ("ack",),
-        old=("ack",),
-        calls=3,
-        stops=1,
-        stopped=("revive",),
-    ),
-    World("purge", ((A, ("purge",), B),), ("ack", "next"), calls=3, faults=1),
-)
-
-# The world in which each rule is missed soonest.
-MISSED = {
-    "put is numbered": "faults",
-    "claim is numbered": "faults",
-    "ack is numbered": "faults",
-    "fail is numbered": "faults",
-    "the rest is numbered": "purge",
-    "ack is fenced": "lease",
-    "fail is fenced": "lease",
-    "tokens, not counts": "put again",
-    "tokens are retired": "stale",
-    "only what is in flight": "lease",
-    "place before payload": "stop",
-    "add before remove": "stop",
-    "put drops old meta": "3.0.0 again",
-    "delayed has meta": "ghost",
-    "rename when backup is empty": "three",
-    "lock after rename": "three",
-    "lock expires": "order",
-    "mended lock is long": "3.0.0 stalls",
-    "moved, not claimed since": "crash",
-    "paused claim puts back": "pause",
-    "time ends with lease": "lease",
-    "time tells copies": "copies",
-    "second copies": "3.0.0 lease",
-    "ghosts are skipped": "ghost",
-    "left keys are dropped": "3.0.0",
-    "bell": "priority",
-    "taker rings on": "priority",
-    "to the front": "order",
-    "undo is numbered": "undo",
-    "revive forgets": "dead",
-    "revive writes meta": "3.0.0 revive",
-}
+from worlds import MISSED, WORLDS
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
@@ -123,20 +24,3 @@ def test_without_the_rule_an_invariant_is_broken(rule: str) -> None:
     with pytest.raises(ViolationError) as error:
         Explorer(world, without=rule).explore()
     print(f"without {rule!r}, {model.RULES[rule]}:{error.value}")
-
-
-def deeper(world: World) -> World:
-    return world._replace(calls=world.calls + 1, ticks=world.ticks + 1)
-
-
-def main(names: list[str]) -> None:
-    """A table of larger worlds: a call and a step of time more, to two million states each."""
-    print(f"{'world':20} {'states':>9} {'seconds':>8}")
-    for world in [world for world in WORLDS if not names or world.name in names]:
-        begun = time.process_time()
-        states = Explorer(deeper(world)).explore(most=2_000_000)
-        print(f"{world.name:20} {states:9} {time.process_time() - begun:8.1f}", flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -23,15 +23,20 @@ from helpers import eventually
 from saferedisqueue import SafeRedisQueue
 
 MODULE = str(Path(saferedisqueue.__file__).resolve())
+PROGRAM = ("-m", "saferedis")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Queue = SafeRedisQueue[Any]
 
 
 class CommandLine:
-    """Runs commands as processes, with the URL given in the environment."""
+    """Runs commands as processes, with the URL given in the environment.
 
-    def __init__(self, url: str | None) -> None:
+    program: what Python is to run, the package or a copy of the module.
+    """
+
+    def __init__(self, url: str | None, *program: str) -> None:
+        self.program = program or PROGRAM
         self.environment = dict(os.environ)
         for name in ("SAFEREDISQUEUE_URL", "REDIS_URL", "PYTHONUNBUFFERED"):
             self.environment.pop(name, None)
@@ -43,7 +48,7 @@ class CommandLine:
         """The running command, all streams piped; killed in the end if it is still there."""
         for stream in ("stdin", "stdout", "stderr"):
             streams.setdefault(stream, subprocess.PIPE)
-        command = [sys.executable, MODULE, *arguments]
+        command = [sys.executable, *self.program, *arguments]
         with subprocess.Popen(command, env=self.environment, **streams) as process:
             try:
                 yield process
@@ -64,7 +69,7 @@ class CommandLine:
     def sh(self, script: str) -> tuple[str, str]:
         """What a shell printed and said that runs the command as "$@"."""
         done = subprocess.run(
-            ["sh", "-c", script, "sh", sys.executable, MODULE],
+            ["sh", "-c", script, "sh", sys.executable, *self.program],
             env=self.environment,
             capture_output=True,
             text=True,

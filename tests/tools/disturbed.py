@@ -1,4 +1,4 @@
-"""Queues that test_model.py disturbs: commands sent twice or never, gets stopped in the middle."""
+"""Queues that machine.py disturbs: commands sent twice or never, gets stopped in the middle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user may expect of a queue, in plain Python: the oracle of test_model.py.
+"""What a user may expect of a queue, in plain Python: the oracle of machine.py.
 
 It knows items and the order they stand in, and nothing of Redis. Time is in ms and given.
 

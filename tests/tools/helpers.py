@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis
 
 import saferedisqueue
 from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue, _Steps
+from servers import Server
 
 Value = Any
 Make = Callable[..., SafeRedisQueue[Any]]  # the fixture of that name
@@ -53,6 +58,10 @@ class Face:
         """The queue, driven by blocking calls."""
         return queue
 
+    def work(self, seconds: float) -> None:
+        """What the body of a loop does: for so long others may go on."""
+        time.sleep(seconds)
+
 
 class Blocking(Face):
     queue_class = SafeRedisQueue
@@ -76,6 +85,9 @@ class Asyncio(Face):
 
     def driven(self, queue: Any) -> Any:
         return Awaited(queue, self.run)
+
+    def work(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))
 
     def run(self, coroutine: Any) -> Any:
         self.task = self.loop.create_task(coroutine)  # to be cancelled by those who like
@@ -300,6 +312,41 @@ class AsyncFailing(FailingSteps, AsyncSafeRedisQueue[Any]):
 FAILING: dict[type[Face], type[FailingSteps]] = {Blocking: Failing, Asyncio: AsyncFailing}
 
 
+# -- time ------------------------------------------------------------------------------------------
+
+ALLOWANCE = 0.5  # seconds
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What is promised within so many seconds: the block, with an allowance for a busy machine.
+
+    That is ALLOWANCE, for the work itself and for the server, and all the time for which a thread
+    beside it, which only wants to sleep 10 ms again and again, did not get to run.
+    """
+    late, done = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal late
+        before = time.monotonic()
+        while not done.wait(0.01):
+            now = time.monotonic()
+            late += now - before - 0.01
+            before = now
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    start = time.monotonic()
+    try:
+        yield
+        took = time.monotonic() - start
+    finally:
+        done.set()
+        watching.join()
+    told = f"{took:.2f} s instead of {seconds}, and the machine was late by {late:.2f} s"
+    assert took <= seconds + ALLOWANCE + late, told
+
+
 def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """The first true result of the condition, asked again and again; fails after a long time."""
     deadline = time.monotonic() + seconds
@@ -309,7 +356,16 @@ def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return result
 
 
-# -- scripts and what is left ----------------------------------------------------------------------
+# -- processes, scripts, and what is left ----------------------------------------------------------
+
+
+def run_alone(code: str, server: Server) -> None:
+    """In a process of its own: pytest's has threads, and is not to be forked."""
+    command = [sys.executable, "-c", code, server.url]
+    # Not in the checkout, so that it imports the module that is tested here.
+    where = server.directory
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=where)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def call(queue: Any, script: saferedisqueue.Script, *args: Any, slot: Any = None) -> Any:

@@ -1,7 +1,7 @@
 """The queue's protocol as plain Python: what each script does to the keys, command for command.
 
-A specification to be explored (test_states.py) and compared with the scripts themselves on a server
-(test_conformance.py). Every write is one of the methods of Keys, so that a script can be stopped
+A specification to be explored (worlds.py) and compared with the scripts themselves on a server
+(conformance.py). Every write is one of the methods of Keys, so that a script can be stopped
 after each. Each rule that the design rests on has a name, and can be left out: `without`.
 
 Not modelled: that `last:<slot>` expires after an hour, limits in bytes, scripts that only read.

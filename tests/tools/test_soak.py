@@ -55,7 +55,7 @@ BREAKAGES = {
     ),
     "the latest item is next": (
         "uids = redis.call('LRANGE', queue, out[1] and #out - wanted or '-' .. count, '-1')",
-        "uids = {{redis.call('LINDEX', queue, '0')}} "
+        "uids = {redis.call('LINDEX', queue, '0')} "
         "if uids[1] then redis.call('LMOVE', queue, queue, 'LEFT', 'RIGHT') end",
         "out_of_order",
     ),

@@ -1,0 +1,143 @@
+"""Looking: what is in a queue, what is next, what died, and what endangers it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from saferedis.doctor import examine
+from saferedisqueue import CommandLine, DeadItem, SafeRedisQueue, encode_uid, open_queue
+
+
+def add_to(line: CommandLine) -> None:
+    """Add stats, peek, dead and doctor."""
+    line.add(stats).add_argument("--json", action="store_true", help="as one JSON object")
+    parser = line.add(peek)
+    parser.add_argument("-c", "--count", type=int, metavar="N", default=1, help="N items (1)")
+    parser.add_argument("--no-uid", action="store_true", help="print the payload alone")
+    null = "a NUL byte ends an item"
+    parser.add_argument(
+        "-0", "--null", dest="separator", action="store_const", const=b"\0", help=null
+    )
+    parser.set_defaults(separator=b"\n")
+    parser = line.add(dead)
+    parser.add_argument(
+        "--json", action="store_true", help="a line of JSON each, payload unabridged"
+    )
+    parser.add_argument("-c", "--count", type=int, metavar="N", help="N of them (default: all)")
+    parser = line.add(doctor)
+    parser.add_argument("--repair", action="store_true", help="make ready what stands nowhere")
+    limit = "do not look at single items if there are more than N (default: 1000000)"
+    parser.add_argument("--limit", type=int, metavar="N", default=1_000_000, help=limit)
+
+
+def stats(args: Namespace) -> None:
+    """Tell how many items are where, and how old the next one is.
+
+    examples:
+      %(prog)s --name mails
+      %(prog)s --json | jq .ready
+    """
+    with open_queue(args) as queue:
+        facts = {"queue": queue.name, **queue.stats()._asdict()}
+    if args.json:
+        print(json.dumps(facts))
+        return
+    if facts["oldest"] is not None:
+        facts["oldest"] = duration(facts["oldest"])
+    facts["paused"] = "yes" if facts["paused"] else "no"
+    for what, value in facts.items():
+        print(f"{what.replace('_', ' '):10} {'-' if value is None else value}")
+
+
+def duration(seconds: float) -> str:
+    """A time for people, in its two largest units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, s = divmod(int(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    return f"{days} d {h} h" if days else f"{h} h {m} min" if hours else f"{m} min {s} s"
+
+
+def peek(args: Namespace) -> None:
+    """Print the items that are next, as the consumer does, without taking them.
+
+    examples:
+      %(prog)s --name mails
+      %(prog)s --name mails --count 10 --no-uid
+    """
+    with open_queue(args) as queue:
+        for uid, payload in queue.peek(args.count):
+            before = b"" if args.no_uid else encode_uid(uid) + b" "
+            sys.stdout.buffer.write(before + payload + args.separator)
+
+
+def dead(args: Namespace) -> None:
+    """List the dead letters: uid, deliveries, when and why it died, and its payload, shortened.
+
+    examples:
+      %(prog)s --name mails
+      %(prog)s --name mails --json | jq -r .uid
+    """
+    with open_queue(args) as queue:
+        for letter in islice(_letters(queue), args.count):
+            if args.json:
+                _print(json.dumps(_as_json(letter)))
+                continue
+            died = datetime.fromtimestamp(letter.died_at).isoformat(" ", "seconds")
+            payload = _shorten(letter.payload.decode("utf-8", "replace"), 60)
+            reason = _shorten(letter.reason, 200)
+            _print(f"{letter.uid} {letter.attempts} {died} {reason} | {payload}")
+
+
+def _letters(queue: SafeRedisQueue[bytes]) -> Iterator[DeadItem]:
+    offset = 0
+    while page := queue.dead(100, offset):
+        yield from page
+        offset += len(page)
+
+
+def _as_json(letter: DeadItem) -> dict[str, Any]:
+    """With the payload as text if it is UTF-8, else in base 64."""
+    facts = letter._asdict()
+    try:
+        facts["payload"] = letter.payload.decode()
+    except UnicodeDecodeError:
+        del facts["payload"]
+        facts["payload_base64"] = base64.b64encode(letter.payload).decode()
+    return facts
+
+
+def _shorten(text: str, most: int) -> str:
+    """On one line, and nothing in it that a terminal would act on."""
+    text = "".join(c if c.isprintable() else " " for c in text[: most + 1])
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _print(line: str) -> None:
+    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def doctor(args: Namespace) -> int:
+    """Tell what of this server, and in the keys of this queue, endangers its items.
+
+    examples:
+      %(prog)s --name mails
+      %(prog)s --name mails --repair
+
+    exit status: 0 if all is well, 1 if something was found
+    """
+    with open_queue(args) as queue:
+        findings = examine(queue, args.limit, args.repair)
+    for finding in findings:
+        _print(f"{finding.problem}: {finding.advice}")
+    if not findings:
+        print("nothing was found that endangers items")
+    return int(bool(findings))

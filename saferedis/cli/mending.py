@@ -1,0 +1,91 @@
+"""Mending: dead letters revived, items dropped, a queue paused."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from saferedisqueue import CommandLine, SafeRedisQueueError, open_queue
+
+
+def add_to(line: CommandLine) -> None:
+    """Add revive, remove, pause, resume and purge."""
+    parser = line.add(revive)
+    parser.add_argument("uids", nargs="*", metavar="uid")
+    parser.add_argument("--all", action="store_true", help="all dead letters")
+    line.add(remove).add_argument("uids", nargs="+", metavar="uid")
+    line.add(pause)
+    line.add(resume)
+    parser = line.add(purge)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--dead", action="store_true", help="only the dead letters")
+
+
+def revive(args: Namespace) -> int:
+    """Make dead letters ready again, as if they had never been delivered.
+
+    examples:
+      %(prog)s 019a3c61-04bf-7a86-8b7d-3f02c96e15d8
+      %(prog)s --name mails --all
+
+    exit status: 1 if one that was named is no dead letter
+    """
+    if bool(args.uids) == args.all:
+        raise ValueError("name the uids, or --all")
+    with open_queue(args) as queue:
+        revived = queue.revive(*args.uids)
+    print(f"{revived} items revived")
+    return int(revived < len(args.uids))
+
+
+def remove(args: Namespace) -> int:
+    """Drop items wherever they stand, also out of a consumer's hands.
+
+    examples:
+      %(prog)s --name mails 019a3c61-04bf-7a86-8b7d-3f02c96e15d8
+
+    exit status: 1 if one of them was not there
+    """
+    with open_queue(args) as queue:
+        removed = sum([queue.remove(uid) for uid in args.uids])
+    print(f"{removed} items removed")
+    return int(removed < len(args.uids))
+
+
+def pause(args: Namespace) -> None:
+    """Let no consumer get an item until resume; put, ack and fail go on.
+
+    examples:
+      %(prog)s --name mails
+    """
+    with open_queue(args) as queue:
+        queue.pause()
+
+
+def resume(args: Namespace) -> None:
+    """End a pause: consumers that wait see it within a second.
+
+    examples:
+      %(prog)s --name mails
+    """
+    with open_queue(args) as queue:
+        queue.resume()
+
+
+def purge(args: Namespace) -> None:
+    """Drop all items of the queue, also those that consumers have in hand, or its dead letters.
+
+    examples:
+      %(prog)s --name mails
+      %(prog)s --name mails --yes
+      %(prog)s --name mails --dead
+    """
+    with open_queue(args) as queue:
+        if sys.stdin.isatty() and not args.yes:
+            stats = queue.stats()
+            what = f"{stats.dead} dead" if args.dead else f"all {stats.total}"
+            question = f"drop {what} items of {queue!r}? [y/N] "
+            print(question, end="", file=sys.stderr, flush=True)
+            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+                raise SafeRedisQueueError("nothing was dropped")
+        print(f"{queue.purge_dead() if args.dead else queue.purge()} items dropped")

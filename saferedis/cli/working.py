@@ -1,0 +1,227 @@
+"""``consumer -- command``: a command once an item, which is settled by its exit status."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import partial
+from threading import Thread
+
+from saferedisqueue import (
+    CommandLine,
+    Delivery,
+    Holding,
+    LeaseLost,
+    Signals,
+    open_queue,
+    outlast,
+    take,
+    tell,
+)
+
+TICK = 0.1  # seconds between two looks at what is asked of a command that runs
+MOMENT = 2.0  # seconds that a command which is to end has for it
+
+
+def add_to(line: CommandLine) -> None:
+    """Add to the consumer what works on items."""
+    consumer = line.parsers["consumer"]
+    add = consumer.add_argument_group("to run a command once an item").add_argument
+    what = "instead of printing an item, run this with the payload as its standard input"
+    add("work", nargs="*", metavar="-- command", help=what)
+    add("-j", "--jobs", type=int, metavar="N", help="run N at a time (default: 1)")
+    add("--shell", action="store_true", help="the command is one string, for the shell")
+    lease = "renewed while the command runs; killed, its item comes back S seconds later (60)"
+    add("--lease", type=float, metavar="S", help=lease)
+    most = "an item whose command has failed so often is a dead letter (default: no limit)"
+    add("--max-attempts", type=int, metavar="N", help=most)
+    later = "before an item whose command failed is taken again (default: 0)"
+    add("--retry-delay", type=float, metavar="S", help=later)
+    consumer.set_defaults(run=work, print_items=consumer.get_default("run"))
+    consumer.epilog = f"{consumer.epilog}\n{_WORK_EXAMPLES}"
+
+
+_WORK_EXAMPLES = """
+work on items:
+  %(prog)s -- ./resize --width 300
+  %(prog)s -j 4 --max-attempts 3 --retry-delay 60 -- curl --fail --data-binary @- https://...
+  %(prog)s --drain --shell -- 'gzip > "$SAFEREDISQUEUE_UID.gz"'
+
+The environment of the command has SAFEREDISQUEUE_UID, SAFEREDISQUEUE_ATTEMPT (1 the first time) and
+SAFEREDISQUEUE_QUEUE. Its exit status 0 acks the item; any other, a signal too, fails it. SIGINT and
+SIGTERM let the commands that run finish; a second one ends them and gives their items back."""
+
+
+def work(args: Namespace) -> None:
+    """Run the command once an item, or print the items if there is none."""
+    if not args.work:
+        if args.shell or {args.jobs, args.lease, args.max_attempts, args.retry_delay} != {None}:
+            raise ValueError("--jobs, --shell, --lease, ... are for a command: name it behind --")
+        args.print_items(args)
+        return
+    jobs = 1 if args.jobs is None else args.jobs
+    lease = 60 if args.lease is None else args.lease
+    if jobs < 1:
+        raise ValueError("--jobs must be at least 1")
+    if args.shell and len(args.work) > 1:
+        raise ValueError("--shell takes the command as one string: put it in quotes")
+    settings = {"max_attempts": args.max_attempts, "retry_delay": args.retry_delay or 0}
+    with open_queue(args, **settings) as queue, Holding[bytes](queue, lease) as holding:
+        signals = Signals()
+        command = args.work[0] if args.shell else args.work
+        running: set[Future[None]] = set()
+        with ThreadPoolExecutor(jobs) as pool:
+            try:
+                for item in take(queue, args, signals, partial(holding.fetch, 1)):
+                    running.add(pool.submit(_work_on, item, queue.name, command, signals))
+                    while len(running) == jobs:
+                        done, running = wait(running, TICK, FIRST_COMPLETED)
+                        for each in done:
+                            each.result()
+            finally:
+                while wait(running, TICK).not_done:
+                    pass  # a signal may reach another thread, and is handled when this one wakes
+        for each in running:
+            each.result()
+        if signals.seen > 1:
+            raise KeyboardInterrupt
+
+
+def _work_on(
+    item: Delivery[bytes], queue_name: str, command: str | list[str], signals: Signals
+) -> None:
+    """Run the command for an item, and settle it."""
+    status, why = None, ""
+    try:
+        if not signals.seen:  # else it came together with the signal
+
+            def is_to_end() -> bool:
+                return item.lost or signals.seen > 1
+
+            status, why = _execute(command, item, queue_name, is_to_end)
+        taken_away = False
+        try:
+            if status is None:
+                item.hand_back()
+            elif status == 0:
+                outlast(item.ack, signals, enough=2)
+            else:
+                outlast(partial(item.fail, reason=why), signals, enough=2)
+        except LeaseLost:
+            taken_away = True
+        if status:
+            tell(f"item {item.uid} failed: {why}")
+        if taken_away:
+            tell(f"item {item.uid} was taken away: its lease was lost, or it was removed")
+    except BaseException:
+        signals.seen = max(signals.seen, 1)  # nothing new is taken, and the error is told
+        raise
+
+
+def _execute(
+    command: str | list[str], item: Delivery[bytes], queue_name: str, is_to_end: Callable[[], bool]
+) -> tuple[int | None, str]:
+    """Run the command; its status, None if it was ended here, and what there is to say of it.
+
+    In a session of its own: what a terminal's Ctrl-C reaches is this process, which decides.
+    """
+    environment = {
+        **os.environ,
+        "SAFEREDISQUEUE_UID": item.uid,
+        "SAFEREDISQUEUE_ATTEMPT": str(item.attempts),
+        "SAFEREDISQUEUE_QUEUE": queue_name,
+    }
+    try:
+        # A file, not a pipe: whether and when it is read, and by whom, is of no concern then.
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(item.payload)
+            stdin.seek(0)
+            process = subprocess.Popen(
+                command,
+                shell=isinstance(command, str),
+                stdin=stdin,
+                stderr=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+                bufsize=0,
+            )
+    except (OSError, ValueError) as error:
+        return 127, f"not started: {error}"
+    stderr = _Stderr(process)
+    kill_at: float | None = None
+    while process.poll() is None:
+        stderr.pass_on(TICK)
+        if kill_at is None and is_to_end():
+            kill_at = time.monotonic() + MOMENT
+            _signal_group(process, signal.SIGTERM)
+        elif kill_at is not None and time.monotonic() > kill_at:
+            _signal_group(process, signal.SIGKILL)
+    last_line = stderr.finish()
+    if kill_at is not None:
+        _signal_group(process, signal.SIGKILL)  # its children may have outlived it
+        return None, ""
+    status = process.returncode
+    how = f"exit status {status}" if status >= 0 else f"ended by {_signal_name(-status)}"
+    return status, f"{how}: {last_line}" if last_line else how
+
+
+class _Stderr:
+    """What a command says, passed on to our own standard error."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr
+        self._process, self._pipe = process, process.stderr
+        self._poll = select.poll()
+        self._poll.register(self._pipe, select.POLLIN)
+        self._tail = b""
+        self._ended = False
+
+    def pass_on(self, seconds: float | None) -> bool:
+        """Pass on what comes next, within so many seconds or at all; False if nothing came."""
+        if self._ended:  # but not the command: it has closed it
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+            return False
+        if not self._poll.poll(None if seconds is None else seconds * 1000):
+            return False
+        block = os.read(self._pipe.fileno(), 65536)
+        self._ended = not block
+        self._tail = (self._tail + block)[-4096:]
+        with suppress(OSError):  # that nobody listens is no fault of the item
+            while block:
+                block = block[os.write(sys.stderr.fileno(), block) :]
+        return not self._ended
+
+    def finish(self) -> str:
+        """Pass on the rest; the last line that the command, which has ended, has said."""
+        if self.pass_on(0):  # all that the pipe holds; more can only be of children that it left
+            self.pass_on(0)
+        lines = self._tail.decode("utf-8", "backslashreplace").splitlines()
+        if not self._ended:
+            Thread(target=self._follow, daemon=True).start()
+        return next((line.strip()[-500:] for line in reversed(lines) if line.strip()), "")
+
+    def _follow(self) -> None:
+        while self.pass_on(None):
+            pass
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

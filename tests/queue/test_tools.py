@@ -1,0 +1,213 @@
+"""What tools may use of the module: scripts of their own, claims with acks, and holding."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import redis
+
+import saferedisqueue
+from helpers import Face, eventually, run_alone, snapshot
+from saferedisqueue import (
+    AsyncHolding,
+    AsyncSafeRedisQueue,
+    Holding,
+    LeaseLost,
+    SafeRedisQueue,
+    Script,
+)
+from servers import Server
+
+NOW = 1_800_000_000_000  # ms; given to the scripts, so that nothing sleeps
+
+SWAP = Script(
+    "items queue meta priority",
+    "uid",
+    """
+-- needs: ready
+-- Make ready what stands nowhere, once however often it is sent. Returns how it was said before.
+if said then return said end
+make_ready(uid, redis.call('HGET', meta, uid))
+answer('done')
+return 'new'
+""",
+)
+
+
+def test_a_script_of_one_s_own_is_a_numbered_call(queue: Any, client: redis.Redis) -> None:
+    client.hset("srq:test:items", "u", "1")
+    assert queue.run_script(SWAP, "u") == b"new"
+    assert snapshot(client)["queue"] == ["u"]
+    assert queue.get(-1).uid == "u"
+
+
+def test_a_piece_is_there_once_with_those_it_needs() -> None:
+    both = Script(
+        "items queue meta leases ackbuf backup priority", "", "-- needs: held give_back\n"
+    )
+    for name in ("meta", "token", "held", "ready", "ring", "give_back"):
+        assert both.text.count(saferedisqueue.PIECES[name]) == 1
+    order = [both.text.index(saferedisqueue.PIECES[n]) for n in ("meta", "held", "give_back")]
+    assert order == sorted(order)
+
+
+def test_a_claim_acks_others_in_the_same_call(queue: Any, client: redis.Redis) -> None:
+    queue.put_many("abc")
+    (first,), _ = queue.claim(1, -1, lease=60)
+    (second, third), _ = queue.claim(2, -1, lease=60, acks=[first.uid])
+    assert snapshot(client)["items"].keys() == {second.uid, third.uid}
+    assert queue.hand_back([third.uid, second.uid]) == 2
+    again = queue.get(-1)
+    assert (again.uid, again.attempts) == (second.uid, 1)
+
+
+def test_commands_and_keys(queue: Any, client: redis.Redis) -> None:
+    queue.put("a")
+    assert queue.ask("HLEN", queue.key("items")) == 1
+    assert queue.key("items") == b"srq:test:items"
+
+
+def test_what_is_held_is_renewed_until_it_is_settled(
+    face: Face, queue: Any, client: redis.Redis
+) -> None:
+    queue.put_many("abcd")
+    raw = getattr(queue, "wrapped", queue)
+    raw._at = str(NOW)
+
+    def run(step: Any) -> Any:
+        return face.run(step) if isinstance(raw, AsyncSafeRedisQueue) else step
+
+    def keep(holding: Any) -> None:
+        turn = holding._keep()
+        face.run(turn) if isinstance(raw, AsyncSafeRedisQueue) else saferedisqueue._run(turn)
+
+    holding: Any = (AsyncHolding if isinstance(raw, AsyncSafeRedisQueue) else Holding)(raw, 3000)
+    a, b, c, d = run(holding.fetch(4, -1))
+    run(a.ack())
+    run(b.fail(reason="no"))
+    run(c.hand_back())
+    raw._at = str(NOW + 1_000_000)
+    keep(holding)
+    assert snapshot(client)["leases"] == {d.uid: NOW + 4_000_000}
+    thief = face.queue(client=raw._redis, name="test")
+    thief._at = str(NOW + 5_000_000)
+    while thief.get(-1).uid is not None:
+        pass
+    keep(holding)
+    assert d.lost
+    with pytest.raises(LeaseLost):
+        run(d.hand_back())
+    leave = holding.__aexit__ if isinstance(raw, AsyncSafeRedisQueue) else holding.__exit__
+    run(leave(None, None, None))
+
+
+def test_an_item_is_handed_back_once_and_does_not_count(queue: Any, client: redis.Redis) -> None:
+    queue.put_many("ab")
+    with queue.consume() as items:
+        item = next(items)
+        item.hand_back()
+        with pytest.raises(LeaseLost):
+            item.hand_back()
+        assert item.lost is False
+    again = queue.get(-1)
+    assert (again.uid, again.attempts) == (item.uid, 1)
+
+
+def test_an_item_lost_in_hand_is_not_acked_by_who_leaves_the_loop(
+    queue: Any, client: redis.Redis
+) -> None:
+    queue.put("a")
+    queue._at = str(NOW)
+    with queue.consume(lease=60, renew=False) as items:
+        item = next(items)
+        queue._at = str(NOW + 61_000)
+        queue.pause()
+        assert queue.get(-1).uid is None  # it has come back, and nobody has it
+        with pytest.raises(LeaseLost):
+            item.touch()
+    assert item.lost
+    queue.resume()
+    assert queue.get(-1).uid == item.uid
+
+
+def test_an_item_lost_and_done_is_acked_if_nobody_else_has_got_it(
+    queue: Any, client: redis.Redis
+) -> None:
+    queue.put("a")
+    queue._at = str(NOW)
+    with queue.consume(lease=60, renew=False, timeout=-1) as items:
+        item = next(items)
+        queue._at = str(NOW + 61_000)
+        queue.pause()
+        assert queue.get(-1).uid is None
+        with pytest.raises(LeaseLost):
+            item.touch()
+        assert next(items, None) is None
+    assert item.lost
+    assert queue.stats().total == 0
+
+
+FORKED = """if 1:
+    import os, sys
+    from saferedisqueue import LeaseLost, SafeRedisQueue, SafeRedisQueueError
+    queue = SafeRedisQueue(url=sys.argv[1], name="test")
+    uids = queue.put_many("abc")
+    with queue.processing(renew=False) as first, queue.consume(prefetch=2, renew=False) as items:
+        second = next(items)
+        child = os.fork()
+        if not child:
+            try:
+                next(items)
+            except SafeRedisQueueError as error:
+                assert "forked" in str(error)
+                items.close()
+                sys.exit()  # leaves both blocks
+        assert os.waitpid(child, 0)[1] == 0
+        assert queue.stats().in_flight == 3, queue.stats()
+        first.ack()
+        second.ack()
+    (left,) = queue.peek(9)
+    assert (left.uid, left.attempts) == (uids[2], 0), left
+"""
+
+
+def test_a_forked_child_settles_nothing_of_its_parent(server: Server, client: redis.Redis) -> None:
+    run_alone(FORKED, server)
+
+
+def test_a_thread_that_cannot_be_had_ends_no_loop(
+    server: Server, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with SafeRedisQueue[bytes](url=server.url, name="test") as queue:
+        queue.put_many("ab")
+        monkeypatch.setattr("threading.Thread.start", refuse)
+        assert [item.payload for item in queue.consume(timeout=-1)] == [b"a", b"b"]
+    assert not snapshot(client).get("items")
+
+
+def test_a_helper_that_died_is_started_anew(server: Server, client: redis.Redis) -> None:
+    with SafeRedisQueue[bytes](url=server.url, name="test") as queue:
+        queue.put_many("ab")
+        with queue.consume() as items:
+            next(items)
+            dead: Any = items._helper
+            dead._ended.set()
+            eventually(lambda: not dead.alive)
+            next(items)
+            assert items._helper is not None
+            assert items._helper.alive
+
+
+@pytest.mark.parametrize("kind", [SafeRedisQueue, AsyncSafeRedisQueue])
+def test_methods_show_the_names_they_are_called_by(kind: Any) -> None:
+    for name, method in inspect.getmembers(kind, inspect.isfunction):
+        if not name.startswith("_"):
+            assert method.__name__ == ("close" if name == "aclose" else name)
+    assert "max_attempts" in inspect.signature(kind).parameters
+    with pytest.raises(TypeError, match=r"^put\(\) missing 1 required positional argument: 'item'"):
+        kind(name="test").put()

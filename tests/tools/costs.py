@@ -1,0 +1,288 @@
+"""What each command takes of the server's time, however much is queued, and an item of its memory.
+
+`python tests/tools/costs.py` prints the figures.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+
+import servers
+from helpers import call, eventually, lapse
+from saferedisqueue import CLAIM, Item, SafeRedisQueue
+
+LIMIT = 10.0  # ms
+MILLION = 1_000_000
+NOW = 1_700_000_000_000
+HOUR = 3_600_000
+
+# Fills a place with ARGV[4] items from number ARGV[3] on, and their score, if it is a sorted set.
+FILL = """
+local items, meta, place = unpack(KEYS)
+local kind, about, first, count, score, step = unpack(ARGV)
+for n = first, first + count - 1, 500 do
+  local fields, abouts, members = {}, {}, {}
+  for i = n, math.min(n + 499, first + count - 1) do
+    local uid = string.format('%036d', i)
+    fields[#fields + 1], fields[#fields + 2] = uid, 'a payload of some length'
+    abouts[#abouts + 1], abouts[#abouts + 2] = uid, about
+    if kind == 'zset' then members[#members + 1] = string.format('%.0f', score + i * step) end
+    members[#members + 1] = uid
+  end
+  redis.call('HSET', items, unpack(fields))
+  if about ~= '' then redis.call('HSET', meta, unpack(abouts)) end
+  redis.call(kind == 'zset' and 'ZADD' or 'LPUSH', place, unpack(members))
+end
+"""
+OUT = f"1 {NOW - 1} tok:1 "
+
+
+class Filled:
+    """A server with a queue that holds more than a million items, and the cost of each command."""
+
+    def __init__(self, server: servers.Server) -> None:
+        self.server, self.client = server, server.client(socket_timeout=60)
+        self.numbers = itertools.count()
+        self.client.flushall()
+        self.queue = SafeRedisQueue(url=server.url, name="test", socket_timeout=60)
+        self.queue._at = NOW
+        self._measure(self.queue)
+        self.client.set(self.queue.BACKUP_LOCK, 1, ex=3600)  # until lapse
+        self.fill("queue", MILLION)
+        self.held = self.fill("ackbuf", 100_000, OUT)
+        self.fill("backup", 100_000, OUT)
+        self.leased = self.fill("leases", 50_000, OUT, NOW + HOUR)
+        self.fill("leases", 20_000, OUT, NOW - HOUR)
+        self.delayed = self.fill("delayed", 100_000, "", NOW + HOUR)
+        self.fill("delayed", 20_000, "", NOW - HOUR)
+        self.fill("priority", 50_000, "", -5 * 2**43 + NOW)
+        self.fill("priority", 50_000, "", 5 * 2**43 + NOW)
+        self.fill_dead()
+
+    def fill(self, place: str, count: int, about: str = "", score: int | None = None) -> list[str]:
+        """Their uids."""
+        first = next(self.numbers) * 10 * MILLION
+        kind = "list" if score is None else "zset"
+        keys = [f"srq:test:{key}" for key in ("items", "meta", place)]
+        for start in range(first, first + count, 10_000):
+            some = min(10_000, first + count - start)
+            self.client.eval(FILL, 3, *keys, kind, about, start, some, score or 0, 0.001)
+        return [f"{n:036d}" for n in range(first, first + count)]
+
+    def fill_dead(self) -> list[str]:
+        return self.fill("dead", 100_000, "3 5 - ", NOW)
+
+    def _measure(self, queue: Any) -> None:
+        send = queue._do
+
+        async def do(*command: Any, **io: Any) -> Any:
+            before = self._cpu()
+            reply = await send(*command, **io)
+            self.cost = max(self.cost, self._cpu() - before)
+            return reply
+
+        self.cost = 0.0
+        queue._do = do
+
+    def _cpu(self) -> float:
+        """ms of processor time that the server's main thread has had; waiting for one is none."""
+        nanoseconds = Path(f"/proc/{self.server.pid}/schedstat").read_text().split()[0]
+        return int(nanoseconds) / 1e6
+
+    def close(self) -> None:
+        self.queue.close()
+        self.client.close()
+
+    def costs(self) -> dict[str, float]:
+        """The ms of the slowest command of each operation."""
+        costs: dict[str, float] = {}
+        for name, step in self.operations():
+            self.cost = 0.0
+            step()
+            costs[name] = max(costs.get(name, 0.0), self.cost)
+        return costs
+
+    def operations(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Every public one, in an order in which each finds the queue as large as can be."""
+        queue, chance = self.queue, random.Random(1)
+        held, leased = self.held[::-1], self.leased  # oldest last, as in the list
+        scattered = chance.sample(range(1000, 99_000), 90)
+        any_held = (held[n] for n in scattered)
+        any_leased = iter(chance.sample(leased, 8000))
+        taken: list[Item[bytes]] = []
+
+        yield "put", lambda: [queue.put("a") for _ in range(20)]
+        yield "put, there already", lambda: queue.put("a", uid=held[0])
+        yield "put, later", lambda: [queue.put("a", delay=60) for _ in range(20)]
+        yield "put, priority", lambda: [queue.put("a", priority=5) for _ in range(20)]
+        yield "put_many 1000", lambda: queue.put_many(["a"] * 1000)
+        yield "put_many 1000, later", lambda: queue.put_many(["a"] * 1000, delay=60)
+        yield "put_many 1000, priority", lambda: queue.put_many(["a"] * 1000, priority=-5)
+        yield "get, 20,000 due and 20,000 leases lapsed", lambda: self.get_all_that_came_back()
+        yield "get", lambda: [queue.get() for _ in range(20)]
+        yield "get, lease", lambda: [queue.get(0, 60) for _ in range(20)]
+        yield "get_many 1000", lambda: taken.extend(queue.get_many(1000))
+        yield "get, autoclean over 100,000", self.autoclean
+        yield "get, 1000 ghosts", self.get_past_ghosts
+        yield "get, failed by 3.0.0", self.get_past_copies
+        yield "ack", lambda: [queue.ack(uid) for uid in held[:20]]
+        yield "ack, any", lambda: [queue.ack(next(any_held)) for _ in range(20)]
+        yield "ack, leased", lambda: [queue.ack(next(any_leased)) for _ in range(20)]
+        yield "ack_many", lambda: queue.ack_many(next(any_held) for _ in range(10))
+        yield "ack_many 1000, leased", lambda: queue.ack_many(item.uid for item in taken)
+        yield "touch", lambda: [queue.touch(next(any_held)) for _ in range(10)]
+        yield "touch, leased", lambda: [queue.touch(next(any_leased)) for _ in range(20)]
+        yield "fail", lambda: [queue.fail(next(any_held)) for _ in range(10)]
+        yield "fail, later", lambda: [queue.fail(next(any_held), 60) for _ in range(10)]
+        yield "fail, leased", lambda: [queue.fail(next(any_leased)) for _ in range(20)]
+        yield (
+            "fail_many 1000, leased",
+            lambda: queue.fail_many(item.uid for item in queue.get_many(1000)),
+        )
+        yield "bury", lambda: [queue.bury(next(any_held)) for _ in range(10)]
+        yield "bury, leased", lambda: [queue.bury(next(any_leased)) for _ in range(20)]
+        yield "forward", lambda: [queue.forward(next(any_held), "to", "a") for _ in range(10)]
+        yield "remove", lambda: [queue.remove(next(any_held)) for _ in range(9)]
+        yield "remove, ready", lambda: [queue.remove(item.uid) for item in queue.peek(20)]
+        yield "remove, delayed", lambda: [queue.remove(uid) for uid in self.delayed[:20]]
+        yield "remove, dead", lambda: [queue.remove(letter.uid) for letter in queue.dead(20)]
+        yield "peek 1000", lambda: queue.peek(1000)
+        yield "exists", lambda: [queue.exists(uid) for uid in held[:20]]
+        yield "stats", queue.stats
+        yield "qsize", queue.qsize
+        yield "join", lambda: queue.join(-1)
+        yield "pause, get, resume", lambda: (queue.pause(), queue.get(0.1), queue.resume())
+        yield "consume 1000", lambda: self.consume(1)
+        yield "consume 1000, prefetch=100", lambda: self.consume(100)
+        yield "dead 1000", lambda: queue.dead(1000)
+        yield "dead, the last 1000", lambda: queue.dead(1000, 99_000)
+        yield "revive one", lambda: [queue.revive(letter.uid) for letter in queue.dead(20)]
+        yield "revive 100,000", queue.revive
+        self.fill_dead()
+        yield "purge_dead 100,000", queue.purge_dead
+        yield "purge", queue.purge
+
+    def get_all_that_came_back(self) -> None:
+        before = self.queue.stats()
+        while self.queue.stats().ready < before.ready + 40_000 - 1000:
+            self.queue.get_many(1)
+
+    def autoclean(self) -> None:
+        lapse(self.client)
+        while self.client.exists("srq:test:backup") and not self.client.exists(
+            self.queue.BACKUP_LOCK
+        ):
+            self.queue.get(0, 60)
+
+    def get_past_ghosts(self) -> None:
+        self.client.rpush(self.queue.QUEUE_KEY, *(f"ghost {n}" for n in range(1500)))
+        self.queue.get()
+
+    def get_past_copies(self) -> None:
+        """3.0.0's fail leaves meta as the delivery has written it."""
+        self.client.rpush(self.queue.QUEUE_KEY, *self.held[50_000:50_008])
+        self.queue.get_many(5)
+
+    def consume(self, prefetch: int) -> None:
+        with self.queue.consume(prefetch) as items:
+            for _ in itertools.islice(items, 1000):
+                pass
+
+
+def slowest(server: servers.Server, rounds: int = 3) -> dict[str, float]:
+    """The cost of each operation, in ms; of what takes too long, the best of some rounds.
+
+    The processor's time of a command grows where others use the same caches.
+    """
+    costs: dict[str, float] = {}
+    for _ in range(rounds):
+        filled = Filled(server)
+        try:
+            for name, cost in filled.costs().items():
+                costs[name] = min(cost, costs.get(name, cost))
+            check_nothing_is_left(filled.client)
+        finally:
+            filled.close()
+        if max(costs.values()) < LIMIT:
+            break
+    return costs
+
+
+def check_nothing_is_left(client: redis.Redis) -> None:
+    assert [key for key in client.scan_iter("srq:test:*") if client.ttl(key) < 0] == []
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+ITEMS, PAYLOAD = 100_000, b"x" * 100
+
+
+def bytes_per_item(server: servers.Server) -> dict[str, float]:
+    """What an item of 100 bytes takes of the server's memory, its payload and its uid included."""
+    found: dict[str, float] = {}
+    with (
+        server.client(socket_timeout=60) as client,
+        SafeRedisQueue(url=server.url, name="test", socket_timeout=60) as queue,
+    ):
+        queue.put("a")
+        queue.ack(queue.get().uid)  # the scripts are known afterwards, the buffers there
+
+        def used() -> int:
+            return int(client.info("memory")["used_memory"])
+
+        for name, step in (
+            ("queued by 3.0.0", lambda: put_as_3_0_0(client)),
+            ("queued", lambda: queue.put_many([PAYLOAD] * ITEMS)),
+            ("in flight", lambda: claim_all(queue)),
+            ("in flight with a lease", lambda: queue.get_many(ITEMS)),
+        ):
+            client.flushall()
+            eventually(lambda: not client.info("memory")["lazyfree_pending_objects"])
+            empty = used()
+            if name.startswith("in flight"):
+                queue.put_many([PAYLOAD] * ITEMS)
+            items = step()
+            found[name] = (used() - empty) / ITEMS
+        queue.ack_many(item.uid for item in items)
+        claim_all(queue)  # finds it empty
+        check_nothing_is_left(client)
+    return found
+
+
+def put_as_3_0_0(client: redis.Redis) -> None:
+    for _ in range(0, ITEMS, 1000):
+        pipe = client.pipeline()
+        for _ in range(1000):
+            uid = str(uuid.uuid4())
+            pipe.hset("srq:test:items", uid, PAYLOAD).lpush("srq:test:queue", uid)
+        pipe.execute()
+
+
+def claim_all(queue: SafeRedisQueue[bytes]) -> None:
+    while call(queue, CLAIM, queue._take_slot().token, "", "", 250, "", 0, "", 0)[3:]:
+        pass
+
+
+def show_costs(costs: dict[str, float]) -> None:
+    print("ms of the server's processor, the slowest command of each:")
+    for name, cost in costs.items():
+        print(f"{cost:8.2f}  {name}")
+
+
+def show_bytes(found: dict[str, float]) -> None:
+    print("bytes of memory for an item of 100 bytes:")
+    for name, count in found.items():
+        print(f"{count:8.0f}  {name}")
+
+
+if __name__ == "__main__":
+    with servers.Server(servers.find()) as running:
+        show_costs(slowest(running, rounds=1))
+        show_bytes(bytes_per_item(running))
