@@ -41,6 +41,7 @@ SIGNS = {
 }
 # Arguments of which line a warning names, and of what cannot come.
 CHECKS = ("stacklevel", "strict")
+SECONDS = ("float", "Timeout")  # types
 CONSTRUCTORS = ("__init__", "__new__", "__repr__")
 
 
@@ -230,7 +231,7 @@ def _defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr]]:
 def _is_of_seconds(node: ast.expr | None) -> bool:
     """Whether it is of floats: these are seconds."""
     for part in ast.walk(node) if node else ():
-        if isinstance(part, ast.Name) and part.id == "float":
+        if isinstance(part, ast.Name) and part.id in SECONDS:
             return True
         if isinstance(part, ast.Constant) and isinstance(part.value, float):
             return True

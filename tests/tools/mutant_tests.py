@@ -30,6 +30,7 @@ LEFT_OUT = {
     "test_failover.py",
     "test_lost_replies.py",
     "test_model.py",
+    "test_mutant_rules.py",
     "test_mutants.py",
     "test_packaging.py",
     "test_power.py",

@@ -173,10 +173,15 @@ def test_lua_is_known_by_its_looks() -> None:
         TWO = Script("a", """-- needs: meta
         redis.pcall('DEL', 2)
         """)
+        THREE: dict = {"four": """
+        f(local_a)
+        local b = redis.call('GET', c)
+        """}
     '''
     text = dedent(source).encode()
     assert [(m.scope, m.rule) for m in mutant_lua.mutants("m.py", text)] == [
         ("ONE", "drop"),
         ("TWO", "drop"),
         ("TWO", "shift"),
+        ("four", "drop"),
     ]
