@@ -50,23 +50,31 @@ def strings(source: bytes) -> Iterator[tuple[str, int, int]]:
     for line in source.splitlines(keepends=True):
         begins.append(begins[-1] + len(line))
     for statement in ast.parse(source).body:
-        for node in _outermost_strings(statement):
+        for name, node in _outermost_strings(statement, _name(statement)):
             start = begins[node.lineno - 1] + node.col_offset
             end = begins[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
             text = source[start:end].decode()
             if "\n" in text and IS_LUA.search(text):
-                yield _name(statement), start, end
+                yield name, start, end
 
 
-def _outermost_strings(node: ast.AST) -> Iterator[ast.Constant | ast.JoinedStr]:
+def _outermost_strings(
+    node: ast.AST, name: str
+) -> Iterator[tuple[str, ast.Constant | ast.JoinedStr]]:
+    """With the name of each: what it is assigned to, or its key in a dictionary."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return  # a docstring
     if isinstance(node, ast.JoinedStr | ast.Constant):
         if isinstance(node, ast.JoinedStr) or isinstance(node.value, str):
-            yield node
+            yield name, node
+        return
+    if isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values):
+            own = key.value if isinstance(key, ast.Constant) else name
+            yield from _outermost_strings(value, str(own))
         return
     for child in ast.iter_child_nodes(node):
-        yield from _outermost_strings(child)
+        yield from _outermost_strings(child, name)
 
 
 def _name(statement: ast.stmt) -> str:

@@ -8,6 +8,7 @@ Not made, because no test could or should tell them:
    settings;
  - a name, or in a constructor an attribute, that is never set: every use of it is an error;
  - the condition of an `if` that does one thing, which is dropped: to do it always is noticed first;
+ - a comparison with a version of Python, of which a run has one;
  - another index: the same;
  - the return at the end of a function: nothing is left to be done, or every caller misses it.
 """
@@ -40,6 +41,7 @@ SIGNS = {
 }
 # Arguments of which line a warning names, and of what cannot come.
 CHECKS = ("stacklevel", "strict")
+SECONDS = ("float", "Timeout")  # types
 CONSTRUCTORS = ("__init__", "__new__", "__repr__")
 
 
@@ -105,20 +107,24 @@ class _Python:
             lines = self.users.get(_target(statement), ()) or self.all_lines
         if function and _can_go(statement, function):
             start, end = self._span(statement)
-            yield Mutant(self.file, scope, "drop", start, end, "pass", lines)
+            inside = _inside(function)
+            yield Mutant(self.file, scope, "drop", start, end, "pass", lines, inside)
         for child in ast.iter_child_nodes(statement):
             if isinstance(child, ast.expr) and child is not getattr(statement, "annotation", None):
                 found = self._expression(child, scope, lines, _is_test(statement, child))
+                found = (each._replace(function=_inside(function)) for each in found)
                 if _is_told_by_its_body(statement, function):
                     found = (each for each in found if each.rule != "negate")
                 if _is_of_seconds(child):
                     found = (each for each in found if not each.new.isdigit())
                 yield from found
             elif isinstance(child, ast.withitem):
-                yield from self._expression(child.context_expr, scope, lines)
+                found = self._expression(child.context_expr, scope, lines)
+                yield from (each._replace(function=_inside(function)) for each in found)
             elif isinstance(child, ast.match_case):
                 if child.guard:
-                    yield from self._expression(child.guard, scope, lines, True)
+                    found = self._expression(child.guard, scope, lines, True)
+                    yield from (each._replace(function=_inside(function)) for each in found)
                 yield from self._body(child.body, scope, function)
             elif isinstance(child, ast.excepthandler):
                 yield from self._body(child.body, scope, function)
@@ -138,8 +144,8 @@ class _Python:
                 return  # a docstring or "..." is all
             _, first, *_ = node.body
         inside = tuple(range(first.lineno, (node.end_lineno or first.lineno) + 1))
-        for default in (*node.args.defaults, *node.args.kw_defaults):
-            if default is not None:
+        for argument, default in _defaults(node.args):
+            if not _is_of_seconds(argument.annotation):
                 yield from self._expression(default, name, inside)
         yield from self._body(node.body, name, node)
 
@@ -153,6 +159,8 @@ class _Python:
 
         if isinstance(node, ast.JoinedStr):
             return  # a text; and before Python 3.12 nobody knows where its parts stand
+        if isinstance(node, ast.Compare) and "version_info" in self._text(node.left):
+            return
         if is_test and isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             yield mutant("negate", *self._span(node), f"({self._text(node.operand)})")
         elif is_test and not isinstance(node, ast.Constant):
@@ -194,6 +202,11 @@ class _Python:
         return start, end
 
 
+def _inside(function: Function | None) -> range:
+    """The lines of a function."""
+    return range(function.lineno, (function.end_lineno or 0) + 1) if function else range(0)
+
+
 def _is_test(parent: ast.AST, child: ast.expr) -> bool:
     """Whether a value is asked for being true or false, and for nothing else."""
     return child is getattr(parent, "test", None)
@@ -206,8 +219,23 @@ def _is_told_by_its_body(statement: ast.stmt, function: Function | None) -> bool
     return len(statement.body) == 1 and _can_go(statement.body[0], function)
 
 
-def _is_of_seconds(node: ast.expr) -> bool:
-    return any(isinstance(n, ast.Constant) and isinstance(n.value, float) for n in ast.walk(node))
+def _defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr]]:
+    """The arguments that have a default, with it."""
+    positional = [*arguments.posonlyargs, *arguments.args]
+    yield from zip(reversed(positional), reversed(arguments.defaults))
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults):
+        if default is not None:
+            yield argument, default
+
+
+def _is_of_seconds(node: ast.expr | None) -> bool:
+    """Whether it is of floats: these are seconds."""
+    for part in ast.walk(node) if node else ():
+        if isinstance(part, ast.Name) and part.id in SECONDS:
+            return True
+        if isinstance(part, ast.Constant) and isinstance(part.value, float):
+            return True
+    return False
 
 
 def _target(statement: ast.stmt) -> str:

@@ -21,6 +21,7 @@ class Mutant(NamedTuple):
 
     scope: the function, ``Class.method`` or script that it stands in, or "" for none.
     lines: a test that runs one of these lines of the file may notice it; none for Lua.
+    function: the lines of the function that it stands in, if any.
     """
 
     file: str
@@ -30,6 +31,7 @@ class Mutant(NamedTuple):
     end: int
     new: str
     lines: tuple[int, ...]
+    function: range = range(0)
     lua: bool = False
 
     def apply(self, source: bytes) -> bytes:
@@ -39,18 +41,13 @@ class Mutant(NamedTuple):
         return source.count(b"\n", 0, self.start) + 1
 
     def difference(self, source: bytes) -> str:
-        """The lines that go and those that come, without what moves when code is indented anew."""
-        old, new = (text.decode().splitlines() for text in (source, self.apply(source)))
-        changes = [line for line in difflib.ndiff(*self._near(old, new)) if line[0] in "-+"]
+        """The lines that go and those that come, without their indentation."""
+        begin = source.rfind(b"\n", 0, self.start) + 1
+        stop = (source + b"\n").index(b"\n", self.end)
+        old = source[begin:stop].decode().splitlines()
+        new = self.apply(source[:stop])[begin:].decode().splitlines()
+        changes = [line for line in difflib.ndiff(old, new) if line[0] in "-+"]
         return "\n".join(f"{line[0]} {line[2:].strip()}" for line in changes)
-
-    @staticmethod
-    def _near(old: list[str], new: list[str]) -> tuple[list[str], list[str]]:
-        """The lines between those that both begin with and those that both end with."""
-        first = next((i for i, (a, b) in enumerate(zip(old, new)) if a != b), 0)
-        pairs = enumerate(zip(reversed(old[first:]), reversed(new[first:])))
-        last = next((i for i, (a, b) in pairs if a != b), 0)
-        return old[first : len(old) - last], new[first : len(new) - last]
 
     def identity(self, source: bytes) -> str:
         """What stays the same when the module is rearranged: where it stands and what changes."""

@@ -107,10 +107,13 @@ def _marked(mark: str) -> Iterator[int]:
 
 
 class _Notes:
-    """Notes the test that failed first, and how many were run."""
+    """Notes the test that failed first, the one that was begun last, and how many passed."""
 
     def __init__(self) -> None:
-        self.failed, self.passed, self.timed_out = "", 0, False
+        self.failed, self.passed, self.timed_out, self.begun = "", 0, False, ""
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.begun = nodeid
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.passed += report.when == "call" and report.passed
@@ -165,8 +168,8 @@ class Run:
             how, why = "hung", failed or "killed at the end of its time"
         elif code == 0:
             how, why = "survived" if passed else "no test", ""
-        elif code == 1 or code < 0:
-            how, why = "caught", failed or f"ended by signal {-code}"
+        elif code == 1 or code < 0 or notes.get("begun"):
+            how, why = "caught", failed or f"{notes.get('begun')} ended it all ({code})"
         else:
             how, why = "no program", said.strip()[-2000:]
         return Verdict(how, why, cpu, seconds, passed)
@@ -189,6 +192,7 @@ class Run:
 def _run(copy: Copy, arguments: Sequence[str]) -> NoReturn:
     """In the child: become another program, as far as that goes without starting one."""
     code = 70
+    notes = _Notes()
     try:
         os.setsid()
         said = os.open(copy.directory / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -207,13 +211,15 @@ def _run(copy: Copy, arguments: Sequence[str]) -> NoReturn:
         tools = str(Path(__file__).parent)
         sys.path[:] = [str(copy.root), *(path for path in sys.path if path not in (tools, ""))]
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.argv = ["pytest"]
-        notes = _Notes()
         options = ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "pytest_timeout"]
         code = int(pytest.main([*options, *arguments], plugins=[notes]))
-        Path(copy.directory, "t", "notes").write_text(json.dumps(vars(notes)))
     finally:
-        os._exit(code)
+        try:
+            Path(copy.directory, "t", "notes").write_text(json.dumps(vars(notes)))
+        finally:
+            os._exit(code)
 
 
 def run_all(

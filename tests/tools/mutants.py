@@ -13,7 +13,14 @@ The verdict. Each mutant that no test caught is shown. Some of them change nothi
 fast something is, and nobody can write a test for them: survivors.txt has those that were looked
 at, with the reason, and they are not tried. The rest are a matter of measure, not of one by one: a
 tenth of the mutants is chosen by chance, and tests chosen by what they run are not all tests. So
-this fails if a survivor is not listed and the share that was caught is below FLOOR.
+this fails if a survivor is not listed and the share that was caught is below FLOOR. When the rules
+were made, 82 % of 217 were caught, and chance moves that by 3 % (a standard deviation): without a
+reason the share does not fall below 70 % in ten thousand commits. A tenth of the program that no
+test looks at brings it there.
+
+What hangs counts as caught, and what cannot be imported is not counted. Time-outs allow for a
+machine ten times as slow as it was when the tests were measured; one that is slower still makes
+the share look better, never worse.
 """
 
 from __future__ import annotations
@@ -21,11 +28,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import mutant_lua
@@ -117,11 +126,16 @@ def main(given: Sequence[str] | None = None, root: Path = ROOT) -> int:
         print(f"{len(chosen)} of {len(mutants)} mutants")
         return 0
 
-    with tempfile.TemporaryDirectory(prefix="srq-", dir="/tmp") as directory:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="srq-", dir="/tmp"))
         copies = [Copy(root, Path(directory, str(number))) for number in range(options.j)]
+        for copy in copies:
+            stack.callback(copy.clear)
         measured = the_measured(options.coverage, copies[0], list(files), options.j)
         lines = scripts_by_line(copies[0].root, chosen, copies[0].environment)
         chooser = Chooser(measured, lines)
+        check_the_program(copies[0], chooser)
         todo = []
         for mutant in chosen:
             tests = chooser.tests(mutant, files[mutant.file])
@@ -148,6 +162,14 @@ def the_measured(kept: Path | None, copy: Copy, files: list[str], jobs: int) -> 
     for test in measured.failed:
         print(f"not used, it does not pass: {test}")
     return measured
+
+
+def check_the_program(copy: Copy, chooser: Chooser) -> None:
+    """That a test of each file passes there as it did when it was measured."""
+    tests = chooser.one_of_each_file()
+    for _, verdict in run_all([copy], [(None, b"", tests, chooser.seconds(tests))]):
+        if verdict.how != "survived":
+            raise SystemExit(f"without a mutant too: {verdict.how} {verdict.why}")
 
 
 def line_of(mutant: Mutant, files: dict[str, bytes], verdict: Verdict, count: int) -> str:

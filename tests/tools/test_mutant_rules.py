@@ -77,6 +77,7 @@ def test_what_is_made_of_a_statement(body: str, expected: list[str]) -> None:
         "c = 11",
         "c = 1 + 0.5",
         "c = zip(a, strict=True)",
+        "c = sys.version_info >= (3, 12)",
         "c = a",  # never set otherwise: all that uses it fails
         "raise NotImplementedError",
         "if TYPE_CHECKING:\n  a(1)",
@@ -95,6 +96,7 @@ def test_declarations_and_repr_stay_as_they_are() -> None:
             a: Literal[1]
             def __init__(self):
                 self.a = a
+            def wait(self, for_: float = 1, *, more: float | None = 2): pass
             def __repr__(self):
                 return 1
     '''
@@ -171,10 +173,15 @@ def test_lua_is_known_by_its_looks() -> None:
         TWO = Script("a", """-- needs: meta
         redis.pcall('DEL', 2)
         """)
+        THREE: dict = {"four": """
+        f(local_a)
+        local b = redis.call('GET', c)
+        """}
     '''
     text = dedent(source).encode()
     assert [(m.scope, m.rule) for m in mutant_lua.mutants("m.py", text)] == [
         ("ONE", "drop"),
         ("TWO", "drop"),
         ("TWO", "shift"),
+        ("four", "drop"),
     ]

@@ -43,8 +43,9 @@ def hangs():
         count -= 1
 
 
-def unseen():
-    return 1
+def unseen(a=False):
+    if a:
+        return 1
 
 
 def moved():
@@ -73,6 +74,8 @@ def test_moved():
     assert "DEL" in saferedisqueue.moved()[1]
 def test_share():
     assert saferedisqueue.share() == 6
+def test_unseen():
+    saferedisqueue.unseen()
 def test_fails():
     assert saferedisqueue.weak(2, []) is None
 def test_skipped():
@@ -104,7 +107,6 @@ def run(program: Path, *arguments: str) -> tuple[int, str, dict[str, list[str]]]
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "tools")},
         capture_output=True,
         text=True,
-        timeout=100,
     )
     assert done.stderr == ""
     ended: dict[str, list[str]] = {}
@@ -126,12 +128,14 @@ def test_how_mutants_end_is_told_apart(program: Path) -> None:
         "hangs negate": ["survived"],
         "hangs drop": ["hung"],
         "hangs shift": ["hung", "survived"],
+        "unseen swap": ["survived"],
+        "unseen drop": ["no test"],
         "unseen shift": ["no test"],
         "SHARE shift": ["caught", "caught", "no program"],
     }
     assert "- return a < 100\n+ return a <= 100\n" in said
     assert "not used, it does not pass: tests/queue/test_it.py::test_fails" in said
-    assert "12 mutants: " in said
+    assert "14 mutants: " in said
     assert status == 1  # less than the floor
 
 
@@ -177,9 +181,9 @@ def test_nothing_is_tried_for_a_list(program: Path) -> None:
     status, said, ended = run(program, "--list", "--all")
     assert status == 0
     assert ended == {}
-    assert said.endswith("12 of 12 mutants\n")
+    assert said.endswith("14 of 14 mutants\n")
     status, said, _ = run(program, "--list", "weak")
-    assert said.endswith("2 of 12 mutants\n")
+    assert said.endswith("2 of 14 mutants\n")
 
 
 def test_the_list_of_survivors_has_a_reason_for_each() -> None:
@@ -196,3 +200,16 @@ def test_words_that_choose_none_are_an_error(program: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.endswith("no mutant is of such a file, function or script\n")
+
+
+def test_nothing_is_said_of_mutants_where_the_tests_fail_anyway(program: Path) -> None:
+    measured_only = "import os\ndef test_it():\n    assert 'SRQ_MEASURED' in os.environ\n"
+    (program / "tests" / "queue" / "test_it.py").write_text(measured_only)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(program), "weak"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "tools")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "without a mutant too: caught tests/queue/test_it.py::test_it\n"
