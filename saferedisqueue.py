@@ -331,21 +331,6 @@ def _put_at(uid: str) -> float | None:
         return None
 
 
-def exponential_backoff(
-    first: float = 1.0, factor: float = 2.0, most: float = 3600.0, jitter: float = 0.5
-) -> Callable[[int], float]:
-    """For ``retry_delay=``: ``first`` seconds after the first attempt, ``factor`` times as long
-    after each further one, at most ``most``; of which a random part, ``jitter`` at most, is taken
-    off, so that what failed together does not come back together.
-    """
-
-    def delay(attempt: int) -> float:
-        longest = min(first * factor ** min(attempt - 1, 64), most)
-        return longest * (1 - random.uniform(0, jitter))
-
-    return delay
-
-
 # ---- Keys and arguments ------------------------------------------------------------------------
 
 
@@ -365,7 +350,7 @@ def _checked_name(name: object) -> str:
     return name
 
 
-def check_seconds(
+def _check_seconds(
     name: str, value: object, least: float = float("-inf"), none: bool = False
 ) -> None:
     if value is None and none:
@@ -380,11 +365,15 @@ def _deadline(timeout: Timeout) -> float | None:
     """When a timeout that begins now is over, by the monotonic clock; None for never."""
     if timeout is None or (isinstance(timeout, float) and timeout == math.inf):
         return None
-    check_seconds("timeout", timeout)
+    _check_seconds("timeout", timeout)
     return time.monotonic() + max(timeout, 0) if timeout else None
 
 
 def check_count(name: str, value: object, least: int, none: bool = False) -> None:
+    """Raise TypeError or ValueError if the argument of this name is no int of at least ``least``.
+
+    With ``none`` it may be None. For tools: no promise between minor versions.
+    """
     if value is None and none:
         return
     if isinstance(value, bool) or not isinstance(value, int):
@@ -408,7 +397,7 @@ def _milliseconds(seconds: float | None) -> int | str:
 
 def _due(delay: float | None, at: datetime | float | None) -> int | str:
     """For a script, the ms since the epoch of ``at``, or '' for None."""
-    check_seconds("delay", delay, least=0, none=True)
+    _check_seconds("delay", delay, least=0, none=True)
     if at is None:
         return ""
     if delay is not None:
@@ -417,11 +406,15 @@ def _due(delay: float | None, at: datetime | float | None) -> int | str:
         if at.utcoffset() is None:
             raise ValueError(f"at must be an aware datetime: {at!r} has no time zone")
         at = at.timestamp()
-    check_seconds("at", at)
+    _check_seconds("at", at)
     return _milliseconds(max(at, 0))
 
 
 def encode_uid(uid: object) -> bytes:
+    """A uid as it stands in keys; TypeError or ValueError if it cannot be one.
+
+    For tools: no promise between minor versions.
+    """
     if not isinstance(uid, str):
         raise TypeError(f"a uid is a str, as get returns it, not {type(uid).__name__}: {uid!r}")
     if not uid:
@@ -433,6 +426,7 @@ def encode_uid(uid: object) -> bytes:
 
 
 def decode_uid(uid: bytes) -> str:
+    """A uid as it stands in keys, as text. For tools: no promise between minor versions."""
     return uid.decode("utf-8", "surrogateescape")
 
 
@@ -456,10 +450,25 @@ def _attempts(about: bytes) -> int:
 
 
 def as_dict(reply: Any) -> dict[str, str]:
-    """A map as RESP 3 or RESP 2 gives it."""
+    """The reply that is a map, as RESP 3 or RESP 2 gives it. For tools, as above."""
     if not isinstance(reply, dict):
         reply = dict(zip(reply[::2], reply[1::2], strict=True))
     return {key.decode(): value.decode() for key, value in reply.items()}
+
+
+def exponential_backoff(
+    first: float = 1.0, factor: float = 2.0, most: float = 3600.0, jitter: float = 0.5
+) -> Callable[[int], float]:
+    """For ``retry_delay=``: ``first`` seconds after the first attempt, ``factor`` times as long
+    after each further one, at most ``most``; of which a random part, ``jitter`` at most, is taken
+    off, so that what failed together does not come back together.
+    """
+
+    def delay(attempt: int) -> float:
+        longest = min(first * factor ** min(attempt - 1, 64), most)
+        return longest * (1 - random.uniform(0, jitter))
+
+    return delay
 
 
 # ---- Scripts -----------------------------------------------------------------------------------
@@ -1491,7 +1500,6 @@ class _Connections:
     """
 
     name: str
-    serializer: Any
     ITEMS_KEY: str
     QUEUE_KEY: str
 
@@ -1803,12 +1811,12 @@ class _Steps(_Connections, Generic[T]):
         self.name = _checked_name(name)
         if autoclean_interval is not ...:
             self.AUTOCLEAN_INTERVAL = autoclean_interval
-        check_seconds("autoclean_interval", self.AUTOCLEAN_INTERVAL, least=0.001, none=True)
-        check_seconds("lease", lease, least=0.001, none=True)
-        check_seconds("wait_slice", wait_slice, least=0.01)
-        check_seconds("durable_timeout", durable_timeout, least=0.001)
+        _check_seconds("autoclean_interval", self.AUTOCLEAN_INTERVAL, least=0.001, none=True)
+        _check_seconds("lease", lease, least=0.001, none=True)
+        _check_seconds("wait_slice", wait_slice, least=0.01)
+        _check_seconds("durable_timeout", durable_timeout, least=0.001)
         if not callable(retry_delay):
-            check_seconds("retry_delay", retry_delay, least=0)
+            _check_seconds("retry_delay", retry_delay, least=0)
         check_count("max_attempts", max_attempts, least=1, none=True)
         check_count("maxsize", maxsize, least=1, none=True)
         check_count("max_payload", max_payload, least=0)
@@ -2040,10 +2048,10 @@ class _Steps(_Connections, Generic[T]):
         """
         check_count("count", count, least=1)
         lease = self._lease_of(lease)
-        items, _ = await self._claim(min(count, _CHUNK_ITEMS), timeout, lease)
+        items, _ = await self._claim(count, timeout, lease)
         while items and len(items) < count:
             try:
-                more, _ = await self._claim(min(count - len(items), _CHUNK_ITEMS), -1, lease)
+                more, _ = await self._claim(count - len(items), -1, lease)
             except Exception:
                 break  # there are some; the next call meets the error
             except BaseException:
@@ -2064,7 +2072,8 @@ class _Steps(_Connections, Generic[T]):
     ) -> tuple[list[Any], float]:
         """Up to 250 items, when there is one, in one call; those of ``acks`` are acked in it.
 
-        count, timeout, lease: as in get_many; without a lease as get without one.
+        count, timeout: as in get_many.
+        lease: seconds; None for none, whatever the queue's.
         acks: uids as get returned them.
         make: what makes a delivery of uid, payload, attempts and deadline, as `Item`.
 
@@ -2072,7 +2081,9 @@ class _Steps(_Connections, Generic[T]):
 
         For tools: no promise between minor versions.
         """
-        check_seconds("lease", lease, least=0.001, none=True)
+        check_count("count", count, least=1)
+        count = min(count, _CHUNK_ITEMS)
+        _check_seconds("lease", lease, least=0.001, none=True)
         deadline = _deadline(timeout)
         interval = "" if self.AUTOCLEAN_INTERVAL is None else int(self.AUTOCLEAN_INTERVAL * 1000)
         settling: Sequence[Any] = [part for uid in acks for part in (encode_uid(uid), _token(uid))]
@@ -2256,7 +2267,7 @@ class _Steps(_Connections, Generic[T]):
         self, uids: Iterable[str], delay: float | None = None, reason: str = ""
     ) -> int:
         """Fail items; how many this moved. In chunks as ack_many."""
-        check_seconds("delay", delay, least=0, none=True)
+        _check_seconds("delay", delay, least=0, none=True)
         uids = uids if isinstance(uids, str) else list(uids)
         delays = [
             _milliseconds(await self._delay_of(uid) if delay is None else delay) for uid in uids
@@ -2272,7 +2283,7 @@ class _Steps(_Connections, Generic[T]):
             about = await self._ask("HGET", self._prefix + b"meta", encode_uid(uid))
             attempts = _attempts(about or b"") or 1
         delay = self._retry_delay(attempts)
-        check_seconds("the result of retry_delay", delay, least=0)
+        _check_seconds("the result of retry_delay", delay, least=0)
         return delay
 
     async def _touch(self, uid: str, lease: float | None = None) -> bool:
@@ -2290,7 +2301,7 @@ class _Steps(_Connections, Generic[T]):
     def _lease_of(self, lease: float | None) -> float:
         """What is leased without saying for how long: the queue's lease, else 60 s."""
         lease = next((each for each in (lease, self._lease) if each is not None), 60)
-        check_seconds("lease", lease, least=0.001)
+        _check_seconds("lease", lease, least=0.001)
         return lease
 
     async def _bury(self, uid: str, reason: str = "buried") -> bool:
@@ -2449,79 +2460,70 @@ class _State(Enum):
     IN_HAND = "with who works on it"
     DONE = "worked on; its ack is to come"
     SETTLED = "acked, failed, buried or given back"
-    LOST = "known to be over at the server: somebody else may have the item"
-    LAPSED = "its lease ended before it was given to anybody"
 
 
 _OUT: Final = (_State.AHEAD, _State.IN_HAND)
-_FINISHED: Final = (_State.DONE, _State.LOST)
 
 
 class _DeliverySteps(Item[T]):
-    """An item held by consume or processing, which renew its lease; it can be settled by itself."""
+    """An item held by consume, processing or a Holding, which renew its lease; it can be settled.
+
+    lost  bool, True once the lease is known to be lost: somebody else may have the item
+    """
 
     _state = _State.IN_HAND
-    _holding: _HoldingSteps[Any]
+    lost = False  # not a state: a helper finds it at any time, and it must not decide what is acked
+    _queue: _Steps[Any]
+    _lease: float
     _until: float  # by the monotonic clock, before which its lease does not end
-
-    @property
-    def lost(self) -> bool:
-        """True once the lease is known to be lost: somebody else may have the item."""
-        return self._state in (_State.LOST, _State.LAPSED)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Item, self.__getnewargs__()  # elsewhere nobody renews it
 
     def _settle(self, done: bool) -> None:
-        if done:
-            self._state = _State.SETTLED
-        else:
-            self._lose()
-            self._refuse()
-
-    def _lose(self) -> None:
-        if self._state is _State.AHEAD:
-            self._state = _State.LAPSED
-        elif self._state is not _State.SETTLED:
-            self._state = _State.LOST
-
-    def _refuse(self) -> NoReturn:
-        raise LeaseLost(f"item {self.uid} is no longer held: its lease was lost, or it is settled")
+        # Also if it is refused: who was told that an item is lost, and goes on to the next, has not
+        # done the work, and the loop must not ack it.
+        was_out, self._state = self._state in _OUT, _State.SETTLED
+        if not done:
+            self.lost = self.lost or was_out
+            raise LeaseLost(
+                f"item {self.uid} is no longer held: its lease was lost, or it is settled"
+            )
 
     async def _ack(self) -> None:
         """Ack the item now; raises LeaseLost if it is somebody else's."""
-        self._settle(await self._holding._queue._ack(self.uid))
+        self._settle(await self._queue._ack(self.uid))
 
     async def _fail(self, delay: float | None = None, reason: str = "") -> None:
         """Fail the item now, as the queue's fail; raises LeaseLost if it is somebody else's."""
-        self._settle(await self._holding._queue._fail(self.uid, delay, reason))
+        self._settle(await self._queue._fail(self.uid, delay, reason))
 
     async def _bury(self, reason: str = "buried") -> None:
         """Put the item to the dead letters now; raises LeaseLost if it is somebody else's."""
-        self._settle(await self._holding._queue._bury(self.uid, reason))
+        self._settle(await self._queue._bury(self.uid, reason))
 
     async def _hand_back(self) -> None:
         """Give the item back now, to the front of the queue, as if it had not been got.
 
         Raises LeaseLost if it is somebody else's.
         """
-        self._settle(await self._holding._queue._hand_back((self.uid,)) == 1)
+        self._settle(await self._queue._hand_back((self.uid,)) == 1)
 
     async def _touch(self, lease: float | None = None) -> None:
         """Renew the lease; raises LeaseLost if it is lost."""
-        lease = self._holding._lease if lease is None else lease
+        lease = self._lease if lease is None else lease
         since = time.monotonic()
-        (deadline,) = await self._holding._queue._touch_many((self.uid,), lease)
+        (deadline,) = await self._queue._touch_many((self.uid,), lease)
         self._renewed(deadline, since + lease)
         if not deadline:
-            self._refuse()
+            self._settle(done=False)
 
     def _renewed(self, deadline: int, until: float) -> None:
         """Of the server: the deadline in ms, or 0 if this delivery is over."""
         if deadline:
             self.deadline, self._until = deadline / 1000, until
-        else:
-            self._lose()
+        elif self._state in _OUT:
+            self.lost = True
 
 
 D = TypeVar("D", bound="_DeliverySteps[Any]")
@@ -2544,11 +2546,13 @@ class _HoldingSteps(Generic[D]):
     lease: seconds; the queue's by default, else 60. With ``renew`` a helper, a thread or a task,
     renews it each third of that. When this process dies the items come back when their leases end.
 
+    One thread or task fetches; any may settle.
+
     For tools: no promise between minor versions.
     """
 
     _delivery: Any  # the class of D
-    _fetched = _State.IN_HAND  # the state of what has been fetched
+    _at_first = _State.IN_HAND  # the state of what has been fetched
     _helper_class: Any  # the class of its helper
 
     def __init__(self, queue: _Steps[Any], lease: float | None = None, renew: bool = True) -> None:
@@ -2562,11 +2566,14 @@ class _HoldingSteps(Generic[D]):
         self, count: int = 1, timeout: Timeout = 0, acks: Iterable[str] = ()
     ) -> list[D]:
         """Get up to ``count`` items, as claim does, and hold them."""
+        if self._pid != os.getpid():
+            self._refuse_fork()
         queue = self._queue
         items, until = await queue._claim(count, timeout, self._lease, acks, make=self._delivery)
         for item in items:
-            item._holding, item._until, item._state = self, until, self._fetched
-        self._held = [*self._in_state(*_OUT), *items]
+            item._queue, item._lease = queue, self._lease
+            item._until, item._state = until, self._at_first
+        self._held = [*self._out(), *items]
         if items and self._renew and (self._helper is None or not self._helper.alive):
             try:
                 self._helper = self._helper_class(self, self._lease / 3)
@@ -2574,11 +2581,19 @@ class _HoldingSteps(Generic[D]):
                 log.warning("queue %s: leases will not be renewed: %s", queue.name, error)
         return items
 
-    def _in_state(self, *states: _State) -> list[D]:
-        return [item for item in self._held if item._state in states]
+    def _refuse_fork(self) -> NoReturn:
+        raise SafeRedisQueueError(  # what it holds, and its helper, are the parent's
+            "this belongs to the process that was forked: make one in this process"
+        )
+
+    def _out(self) -> list[D]:
+        return [item for item in self._held if item._state in _OUT and not item.lost]
+
+    def _in_state(self, state: _State) -> list[D]:
+        return [item for item in self._held if item._state is state]
 
     async def _renew_leases(self) -> None:
-        held = self._in_state(*_OUT)
+        held = self._out()
         if not held:
             return
         since = time.monotonic()
@@ -2595,7 +2610,7 @@ class _HoldingSteps(Generic[D]):
                 await duty()
             except Exception as error:
                 # Whatever it is, a credential provider's own error too: the next one may succeed.
-                log.warning("queue %s: leases not renewed: %s", self._queue.name, error)
+                log.warning("queue %s: not renewed or acked: %s", self._queue.name, error)
 
     def _duties(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         return (self._renew_leases,)
@@ -2613,7 +2628,7 @@ class _HoldingSteps(Generic[D]):
 class _ConsumeSteps(_HoldingSteps[D]):
     """consume, once: fetches, acks with the next fetch, renews, gives back."""
 
-    _fetched = _State.AHEAD
+    _at_first = _State.AHEAD
 
     def __init__(
         self, queue: _Steps[Any], prefetch: int, lease: float | None, renew: bool, timeout: Timeout
@@ -2627,8 +2642,6 @@ class _ConsumeSteps(_HoldingSteps[D]):
 
     async def _next(self) -> D | None:
         """The next item, or None when the timeout is over; the one before is acked."""
-        if self._pid != os.getpid():
-            self._refuse_fork()
         while True:
             self._finish_current()
             if not self._renew and self._in_state(_State.AHEAD):
@@ -2644,18 +2657,13 @@ class _ConsumeSteps(_HoldingSteps[D]):
                 return None
             self._coming = iter(fetched)
 
-    def _refuse_fork(self) -> NoReturn:
-        raise SafeRedisQueueError(  # what it holds, and its helper, are the parent's
-            "this consumer belongs to the process that was forked: make one in this process"
-        )
-
     def _take_ahead(self) -> D | None:
         """The next of the items that were fetched ahead."""
         for item in self._coming:
-            if item._state is _State.AHEAD and time.monotonic() < item._until:
+            if not item.lost and item._state is _State.AHEAD and time.monotonic() < item._until:
                 item._state, self._current = _State.IN_HAND, item
                 return item
-            item._state = _State.LAPSED  # somebody else's now
+            item._state, item.lost = _State.SETTLED, True  # somebody else's now
         return None
 
     def _finish_current(self) -> None:
@@ -2665,13 +2673,11 @@ class _ConsumeSteps(_HoldingSteps[D]):
 
     def _done(self) -> list[D]:
         """What is to be acked: of a lost one too it may succeed, if nobody else has got it."""
-        current = self._current
-        return [item for item in self._held if item._state in _FINISHED and item is not current]
+        return self._in_state(_State.DONE)
 
     def _acked(self, done: Iterable[D]) -> None:
         for item in done:
-            if item._state is _State.DONE:
-                item._state = _State.SETTLED
+            item._state = _State.SETTLED
 
     async def _flush(self) -> None:
         """Ack what is done: should the helper and the loop do it at once, no harm is done."""
@@ -3524,7 +3530,7 @@ def consumer(args: argparse.Namespace) -> None:
             printed.clear()
             return items
 
-        for item in take(queue, args, signals, fetch):
+        for item in take_items(queue, args, signals, fetch):
             uid = b"" if args.no_uid else encode_uid(item.uid) + b" "
             try:
                 signals.write(uid + item.payload + args.separator)
@@ -3537,7 +3543,7 @@ def consumer(args: argparse.Namespace) -> None:
             raise KeyboardInterrupt
 
 
-def take(
+def take_items(
     queue: SafeRedisQueue[bytes],
     args: argparse.Namespace,
     signals: Signals,

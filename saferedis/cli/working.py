@@ -24,7 +24,7 @@ from saferedisqueue import (
     Signals,
     open_queue,
     outlast,
-    take,
+    take_items,
     tell,
 )
 
@@ -75,13 +75,13 @@ def work(args: Namespace) -> None:
     if args.shell and len(args.work) > 1:
         raise ValueError("--shell takes the command as one string: put it in quotes")
     settings = {"max_attempts": args.max_attempts, "retry_delay": args.retry_delay or 0}
-    with open_queue(args, **settings) as queue, Holding[bytes](queue, lease) as holding:
+    with open_queue(args, lease=lease, **settings) as queue, Holding[bytes](queue) as holding:
         signals = Signals()
         command = args.work[0] if args.shell else args.work
         running: set[Future[None]] = set()
         with ThreadPoolExecutor(jobs) as pool:
             try:
-                for item in take(queue, args, signals, partial(holding.fetch, 1)):
+                for item in take_items(queue, args, signals, partial(holding.fetch, 1)):
                     running.add(pool.submit(_work_on, item, queue.name, command, signals))
                     while len(running) == jobs:
                         done, running = wait(running, TICK, FIRST_COMPLETED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from saferedisqueue import (
     LeaseLost,
     SafeRedisQueue,
     Script,
+    _State,
 )
 from servers import Server
 
@@ -115,38 +117,110 @@ def test_an_item_is_handed_back_once_and_does_not_count(queue: Any, client: redi
     assert (again.uid, again.attempts) == (item.uid, 1)
 
 
-def test_an_item_lost_in_hand_is_not_acked_by_who_leaves_the_loop(
-    queue: Any, client: redis.Redis
-) -> None:
-    queue.put("a")
-    queue._at = str(NOW)
-    with queue.consume(lease=60, renew=False) as items:
-        item = next(items)
-        queue._at = str(NOW + 61_000)
-        queue.pause()
-        assert queue.get(-1).uid is None  # it has come back, and nobody has it
-        with pytest.raises(LeaseLost):
-            item.touch()
-    assert item.lost
+def lapsed(queue: Any) -> None:
+    """All leases are over; nobody has got the items anew."""
+    queue._at = str(int(queue._at) + 4_000_000)
+    queue.pause()
+    assert queue.get(-1).uid is None
     queue.resume()
-    assert queue.get(-1).uid == item.uid
+
+
+def keep(face: Face, items: Any) -> None:
+    """A turn of the helper."""
+    turn = items._keep()
+    if turn is not None:  # of the blocking face, which has no method for it
+        saferedisqueue._run(turn)
+
+
+@pytest.mark.parametrize("how", ["ack", "fail", "bury", "hand_back", "touch"])
+@pytest.mark.parametrize("going_on", [False, True])
+def test_an_item_of_which_somebody_was_told_that_it_is_lost_is_not_acked(
+    queue: Any, client: redis.Redis, how: str, going_on: bool
+) -> None:
+    uid = queue.put("a")
+    queue._at = str(NOW)
+    with queue.consume(lease=3000, renew=False, timeout=-1) as items:
+        item = next(items)
+        lapsed(queue)
+        if how == "ack":  # it may succeed, until somebody else has got the item
+            client.hset("srq:test:meta", uid, "2 1 else:1 ")
+        with pytest.raises(LeaseLost):
+            getattr(item, how)()
+        assert item.lost is True
+        client.delete("srq:test:meta")
+        queue.pause()
+        if going_on:
+            assert next(items, None) is None
+    queue.resume()
+    assert queue.get(-1).uid == uid
 
 
 def test_an_item_lost_and_done_is_acked_if_nobody_else_has_got_it(
-    queue: Any, client: redis.Redis
+    face: Face, queue: Any, client: redis.Redis
 ) -> None:
     queue.put("a")
     queue._at = str(NOW)
-    with queue.consume(lease=60, renew=False, timeout=-1) as items:
+    with queue.consume(lease=3000, timeout=-1) as items:
         item = next(items)
-        queue._at = str(NOW + 61_000)
-        queue.pause()
-        assert queue.get(-1).uid is None
-        with pytest.raises(LeaseLost):
-            item.touch()
+        lapsed(queue)
+        keep(face, items)
+        assert item.lost
         assert next(items, None) is None
-    assert item.lost
     assert queue.stats().total == 0
+
+
+def test_an_item_lost_in_hand_is_not_acked_by_who_leaves_the_loop(
+    face: Face, queue: Any, client: redis.Redis
+) -> None:
+    uid = queue.put("a")
+    queue._at = str(NOW)
+    with queue.consume(lease=3000) as items:
+        item = next(items)
+        lapsed(queue)
+        keep(face, items)
+    assert item.lost
+    assert queue.get(-1).uid == uid
+
+
+def test_an_item_that_lapsed_ahead_is_not_acked_though_its_renewal_comes_late(
+    face: Face, queue: Any, client: redis.Redis
+) -> None:
+    _, second = queue.put_many("ab")
+    queue._at = str(NOW)
+    with queue.consume(prefetch=2, lease=3000, timeout=-1) as items:
+        next(items).ack()
+        (ahead,) = items._in_state(_State.AHEAD)
+        lapsed(queue)
+        ahead._until = 0
+        queue.pause()
+        assert next(items, None) is None
+        ahead._renewed(0, 0)  # the answer to a turn of the helper that began before
+        assert next(items, None) is None
+    queue.resume()
+    assert queue.get(-1).uid == second
+
+
+def test_an_item_acked_while_it_is_renewed_is_not_told_to_be_lost(
+    face: Face, queue: Any, client: redis.Redis
+) -> None:
+    queue.put("a")
+    with queue.consume(timeout=-1) as items:
+        item = next(items)
+        item.ack()
+        item._renewed(0, 0)
+        assert item.lost is False
+
+
+def test_a_loop_that_was_left_is_gone_though_its_item_is_kept(
+    face: Face, queue: Any, client: redis.Redis
+) -> None:
+    queue.put("a")
+    items = queue.consume()
+    item = next(items)
+    gone = weakref.ref(getattr(items, "wrapped", items))
+    del items
+    assert gone() is None, "nobody renews the lease any more"
+    assert item.uid
 
 
 FORKED = """if 1:
@@ -211,3 +285,13 @@ def test_methods_show_the_names_they_are_called_by(kind: Any) -> None:
     assert "max_attempts" in inspect.signature(kind).parameters
     with pytest.raises(TypeError, match=r"^put\(\) missing 1 required positional argument: 'item'"):
         kind(name="test").put()
+
+
+def test_whatever_is_public_has_a_docstring() -> None:
+    own = {
+        name: each
+        for name, each in vars(saferedisqueue).items()
+        if getattr(each, "__module__", None) == "saferedisqueue" and not name.startswith("_")
+    }
+    assert {"encode_uid", "CommandLine", "producer", "Script"} <= own.keys()
+    assert [name for name, each in own.items() if callable(each) and not each.__doc__] == []
