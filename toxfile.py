@@ -11,7 +11,9 @@ from tox.plugin import impl
 from tox.tox_env.api import ToxEnv
 
 # As pytest -rs says it, perhaps in colours.
-SKIPPED = re.compile(r"^(?:\x1b\[\d+m)*SKIPPED(?:\x1b\[\d+m)* \[\d+\] (.*?)\s*$", re.MULTILINE)
+SKIPPED = re.compile(
+    r"^(?:\x1b\[\d+m)*SKIPPED(?:\x1b\[\d+m)* \[\d+\] (?:\.\./)*(.*?)\s*$", re.MULTILINE
+)
 
 skipped: dict[str, list[str]] = {}  # the environments of each test and reason
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -55,6 +55,16 @@ def seed_each_state(client: redis.Redis) -> None:
     seed(client, queue=["next"], ackbuf=["out"], leases={"leased": NOW + 60_000})
     seed(client, delayed={"later": NOW + 60_000}, dead={"died": NOW}, reasons={"died": "why"})
     seed(client, meta={"out": "1 5 tok:1 ", "leased": "1 5 tok:2 ", "died": "3 5 - "})
+
+
+@contextlib.contextmanager
+def nothing_changes(client: redis.Redis) -> Iterator[None]:
+    """To a queue with an item in each state, nor to another."""
+    seed_each_state(client)
+    before = snapshot(client)
+    yield
+    assert snapshot(client) == before
+    assert snapshot(client, "another") == {}
 
 
 # -- payloads --------------------------------------------------------------------------------------
@@ -120,18 +130,16 @@ NOT_PAYLOADS = [
 def test_what_is_no_payload_is_refused_and_nothing_changes(
     queue: Any, client: redis.Redis, item: Any
 ) -> None:
-    seed_each_state(client)
-    before = snapshot(client)
-    for use in (
-        lambda: queue.put(item),
-        lambda: queue.put(item, uid="x", priority=1),
-        lambda: queue.put_many([b"fine", item]),
-        lambda: queue.forward("out", "another", item),
-    ):
-        with pytest.raises(TypeError, match=f"not {type(item).__name__}: .*serializer=json"):
-            use()
-    assert snapshot(client) == before
-    assert snapshot(client, "another") == {}
+    error = f"not {type(item).__name__}: .*serializer=json"
+    with nothing_changes(client):
+        for use in (
+            lambda: queue.put(item),
+            lambda: queue.put(item, uid="x", priority=1),
+            lambda: queue.put_many([b"fine", item]),
+            lambda: queue.forward("out", "another", item),
+        ):
+            with pytest.raises(TypeError, match=error):
+                use()
 
 
 @pytest.mark.parametrize("items", [None, 1, object()])
@@ -304,24 +312,27 @@ def test_a_uid_may_be_any_text_that_can_be_encoded(
 def test_what_is_no_uid_is_refused_and_nothing_changes(
     queue: Any, client: redis.Redis, uid: Any
 ) -> None:
-    seed_each_state(client)
-    before = snapshot(client)
     uses: list[Callable[[Any], Any]] = [
         *(queue.ack, queue.fail, queue.touch, queue.bury, queue.exists, queue.remove),
         *(lambda u: queue.ack_many([u]), lambda u: queue.fail_many([u])),
         *(lambda u: queue.forward(u, "another", b"a"), lambda u: queue.revive("died", u)),
     ]
     uses += [] if uid is None else [lambda u: queue.put(b"a", uid=u)]
-    for use in uses:
-        with pytest.raises(TypeError, match=f"uid .* not {type(uid).__name__}"):
-            use(uid)
-    for several in (queue.ack_many, queue.fail_many):
-        with pytest.raises(TypeError):
-            several(1)
-        with pytest.raises(TypeError, match="a list of uids is needed"):
-            several("out")
-    assert snapshot(client) == before
-    assert snapshot(client, "another") == {}
+    with nothing_changes(client):
+        for use in uses:
+            with pytest.raises(TypeError, match=f"uid .* not {type(uid).__name__}"):
+                use(uid)
+
+
+def test_what_is_no_list_of_uids_is_refused_and_nothing_changes(
+    queue: Any, client: redis.Redis
+) -> None:
+    with nothing_changes(client):
+        for several in (queue.ack_many, queue.fail_many):
+            with pytest.raises(TypeError):
+                several(1)
+            with pytest.raises(TypeError, match="a list of uids is needed"):
+                several("out")
 
 
 @pytest.mark.parametrize("use", ["ack", "fail", "touch", "bury", "exists", "remove", "put"])
@@ -405,12 +416,11 @@ def test_a_name_that_cannot_stand_in_keys_is_refused(name: str) -> None:
 def test_what_is_no_name_is_refused_and_nothing_changes(
     queue: Any, client: redis.Redis, name: Any
 ) -> None:
-    seed_each_state(client)
-    before = snapshot(client)
-    for use in (lambda: SafeRedisQueue(name=name), lambda: queue.forward("out", name, b"a")):
-        with pytest.raises(TypeError, match=f"name must be a str, not {type(name).__name__}"):
-            use()
-    assert snapshot(client) == before
+    uses = (lambda: SafeRedisQueue(name=name), lambda: queue.forward("out", name, b"a"))
+    with nothing_changes(client):
+        for use in uses:
+            with pytest.raises(TypeError, match=f"name must be a str, not {type(name).__name__}"):
+                use()
 
 
 # -- numbers ---------------------------------------------------------------------------------------

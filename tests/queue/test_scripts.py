@@ -715,13 +715,19 @@ def test_a_claim_that_comes_after_its_undo_is_refused(queue: Any, client: redis.
     assert snapshot(client) == {"items": {"a": "A"}, "queue": ["a"]}
 
 
+def after_a_put(queue: Any, calls: int) -> Any:
+    """A slot for the so manieth call after one that put "a"."""
+    slot = queue._take_slot()
+    call(queue, PUT, *PLAIN, "a", "A", slot=slot)
+    slot.number += calls
+    return slot
+
+
 def test_an_undo_of_a_claim_that_never_came_undoes_nothing_else(
     queue: Any, client: redis.Redis
 ) -> None:
     """What the slot was answered last is not what that claim would have been answered."""
-    slot = queue._take_slot()
-    call(queue, PUT, *PLAIN, "a", "A", slot=slot)
-    slot.number += 2
+    slot = after_a_put(queue, 2)
     assert call(queue, UNDO, "new", *NOT_WOKEN, slot=slot) == 1
     assert snapshot(client) == {"items": {"a": "A"}, "queue": ["a"]}
 
@@ -729,9 +735,7 @@ def test_an_undo_of_a_claim_that_never_came_undoes_nothing_else(
 def test_an_undo_of_a_wait_alone_does_not_mind_what_the_call_before_was(
     queue: Any, client: redis.Redis
 ) -> None:
-    slot = queue._take_slot()
-    call(queue, PUT, *PLAIN, "a", "A", slot=slot)
-    slot.number += 1
+    slot = after_a_put(queue, 1)
     seed(client, items={"b": "B"}, ackbuf=["b"])
     assert call(queue, UNDO, "", *WOKEN, slot=slot) == 1
     assert snapshot(client)["queue"] == ["a", "b"]

@@ -305,18 +305,46 @@ def take(queue: Queue, put: str, count: int, lease: float | None = None) -> list
     return [queue.get(-1, lease).uid for _ in range(count)]
 
 
-@operation()
-def ack(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    (uid,) = take(queue, "ab", 1)
-    yield May(gone="a")
-    assert queue.ack(uid) is True
+def settling(
+    name: str,
+    settle: Callable[[Queue, str], bool],
+    may: May,
+    lease: float | None = None,
+    **settings: Any,
+) -> None:
+    """Lists an operation on one item in flight, of two."""
+
+    def run(queue: Queue, client: redis.Redis) -> Iterator[May]:
+        (uid,) = take(queue, "ab", 1, lease)
+        yield may
+        assert settle(queue, uid)
+
+    OPERATIONS[name] = Operation(run, settings)
 
 
-@operation()
-def ack_with_a_lease(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    (uid,) = take(queue, "ab", 1, LEASE)
-    yield May(gone="a")
-    assert queue.ack(uid) is True
+settling("ack", lambda queue, uid: queue.ack(uid) is True, May(gone="a"))
+settling("ack with a lease", lambda queue, uid: queue.ack(uid) is True, May(gone="a"), LEASE)
+settling("fail", lambda queue, uid: queue.fail(uid) is True, May())
+settling("fail with a delay", lambda queue, uid: queue.fail(uid, LEASE) is True, May(), LEASE)
+settling(
+    "fail with a delay by attempts",
+    lambda queue, uid: queue.fail(str(uid)) is True,
+    May(),
+    retry_delay=lambda attempts: LEASE,
+)
+settling(
+    "fail for good",
+    lambda queue, uid: queue.fail(uid, reason="why") is True,
+    May(dies="a"),
+    max_attempts=1,
+)
+settling("touch", lambda queue, uid: queue.touch(uid, LEASE) is True, May())
+settling("bury", lambda queue, uid: queue.bury(uid) is True, May(dies="a"))
+settling(
+    "forward",
+    lambda queue, uid: queue.forward(uid, OTHER, "x") is not None,
+    May(gone="a", new="x"),
+)
 
 
 @operation()
@@ -327,59 +355,10 @@ def ack_many(queue: Queue, client: redis.Redis) -> Iterator[May]:
 
 
 @operation()
-def fail(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    (uid,) = take(queue, "ab", 1)
-    yield May()
-    assert queue.fail(uid) is True
-
-
-@operation()
-def fail_with_a_delay(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    (uid,) = take(queue, "ab", 1, LEASE)
-    yield May()
-    assert queue.fail(uid, delay=LEASE) is True
-
-
-@operation(retry_delay=lambda attempts: LEASE)
-def fail_with_a_delay_by_attempts(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    (uid,) = take(queue, "ab", 1)
-    yield May()
-    assert queue.fail(str(uid)) is True
-
-
-@operation(max_attempts=1)
-def fail_for_good(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    (uid,) = take(queue, "ab", 1)
-    yield May(dies="a")
-    assert queue.fail(uid, reason="why") is True
-
-
-@operation()
 def fail_many(queue: Queue, client: redis.Redis) -> Iterator[May]:
     uids = take(queue, "abcdef", 5, LEASE)
     yield May(whole=False)
     assert queue.fail_many(uids) == 5
-
-
-@operation()
-def touch(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    (uid,) = take(queue, "ab", 1)
-    yield May()
-    assert queue.touch(uid, LEASE) is True
-
-
-@operation()
-def bury(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    (uid,) = take(queue, "ab", 1)
-    yield May(dies="a")
-    assert queue.bury(uid) is True
-
-
-@operation()
-def forward(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    (uid,) = take(queue, "ab", 1)
-    yield May(gone="a", new="x")
-    assert queue.forward(uid, OTHER, "x") is not None
 
 
 # -- dead letters, and the whole queue -------------------------------------------------------------
