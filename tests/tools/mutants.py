@@ -14,9 +14,9 @@ fast something is, and nobody can write a test for them: survivors.txt has those
 at, with the reason, and they are not tried. The rest are a matter of measure, not of one by one: a
 tenth of the mutants is chosen by chance, and tests chosen by what they run are not all tests. So
 this fails if a survivor is not listed and the share that was caught is below FLOOR. When the rules
-were made, 82 % of 217 were caught, and chance moves that by 3 % (a standard deviation): without a
-reason the share does not fall below 70 % in ten thousand commits. A tenth of the program that no
-test looks at brings it there.
+were made 79 % of 329 were caught, and a tenth of the mutants differs from that by 3 % (a standard
+deviation): chance alone does not bring it below 65 % in a million commits. A part of the program
+that no test looks at does, if it is a fifth of it.
 
 What hangs counts as caught, and what cannot be imported is not counted. Time-outs allow for a
 machine ten times as slow as it was when the tests were measured; one that is slower still makes
@@ -45,7 +45,7 @@ from mutant_tests import Chooser, Measured, digests, measure, scripts_by_line, t
 
 ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.txt")
-FLOOR = 0.70
+FLOOR = 0.65
 LOTS = 10
 
 
