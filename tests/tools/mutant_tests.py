@@ -136,7 +136,8 @@ def _measured(root: Path, files: Sequence[str], settings: Path, notes: Path) -> 
     of_use = sorted(test for test in passed if seconds[test] <= longest)
     number = {test: n for n, test in enumerate(of_use)}
 
-    measured = coverage.Coverage(config_file=str(settings))
+    # Named, or the file of who measures us would be taken.
+    measured = coverage.Coverage(str(settings.with_name("coverage")), config_file=str(settings))
     measured.combine()
     lines: dict[str, dict[str, list[int]]] = {}
     for file in files:
