@@ -103,6 +103,14 @@ def test_what_failed_is_delayed_when_that_is_asked_for(cli: CommandLine, queue: 
     assert queue.stats().delayed == 1
 
 
+def test_what_failed_is_ready_at_once_unless_a_delay_is_asked_for(
+    cli: CommandLine, queue: Queue
+) -> None:
+    queue.put(b"1")
+    cli.run("consumer", "-c", "1", "--", "false", said=".* failed: exit status 1")
+    assert queue.stats()[:3] == (1, 0, 0)
+
+
 def test_a_shell_reads_the_command_only_when_asked_to(cli: CommandLine, queue: Queue) -> None:
     queue.put_many([b"1", b"2"])
     assert (

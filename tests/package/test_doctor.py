@@ -136,6 +136,13 @@ def test_versions_with_known_faults_in_lua_are_told(
         assert f"upgrade to {advice}" in findings[0].advice
 
 
+def test_the_version_of_the_server_is_looked_at(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "REPAIRED", {"redis": {(99, 0): 1}, "valkey": {(99, 0): 1}})
+    assert "version" in {finding.kind for finding in doctor.examine(queue)}
+
+
 def test_what_may_not_be_asked_is_told_and_the_rest_is_looked_at(
     own_server: servers.Server,
 ) -> None:

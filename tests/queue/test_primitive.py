@@ -668,6 +668,29 @@ def test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead(
         assert keys["leases"] == dict.fromkeys(uids[1:], NOW + 4_000_000)
 
 
+def test_processing_takes_no_item_but_its_own(many: Any) -> None:
+    queue = many()
+    queue.put_many("abc")
+    with queue.processing():
+        assert queue.stats()[:2] == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["count", "offset"])
+def test_dead_letters_are_counted_from_the_first(many: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 0, not -1"):
+        many().dead(**{name: -1})
+
+
+@pytest.mark.parametrize("method", ["consume", "processing", "get_many", "touch"])
+def test_an_impossible_lease_is_refused_before_anything_is_taken(many: Any, method: str) -> None:
+    queue = many()
+    uid = queue.put("a")
+    first = {"get_many": (1,), "touch": (uid,)}.get(method, ())
+    with pytest.raises(ValueError, match=r"lease must be at least 0\.001"):
+        getattr(queue, method)(*first, lease=0)
+    assert queue.stats().ready == 1
+
+
 def test_processing_acks_one_item_or_fails_it(many: Any, payload: Any) -> None:
     queue = many(max_attempts=2)
     with queue.processing(timeout=-1) as item:

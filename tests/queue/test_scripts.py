@@ -443,6 +443,32 @@ def test_a_token_is_no_pattern(queue: Any, client: redis.Redis, script: str) -> 
     assert "ackbuf" not in snapshot(client)
 
 
+def test_the_short_way_of_an_ack_takes_a_token_as_no_pattern(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, items={"a": "A"}, ackbuf=["a"], meta={"a": f"1 {NOW} a-b_c:17 "})
+    client.set("srq:test:backuplock", 1, px=60_000)
+    assert call(queue, ACK, "a", "a.b_c:17", slot=used_slot(queue, client)) == 0
+    assert call(queue, ACK, "a", "a-b_c:17", slot=used_slot(queue, client)) == 1
+    assert "ackbuf" not in snapshot(client)
+
+
+def test_the_short_way_of_an_ack_finds_what_an_interval_has_moved(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, items={"a": "A"}, backup=["a"], meta={"a": f"1 {NOW} tok "}, reasons={"a": "old"})
+    assert call(queue, ACK, "a", "tok", slot=used_slot(queue, client)) == 1
+    assert snapshot(client).keys() <= {"reasons"}, "in flight it has no reason to look for one"
+
+
+def test_only_an_item_with_a_priority_has_a_score(queue: Any, client: redis.Redis) -> None:
+    plain = queue.put("a", delay=60)
+    high = queue.put("b", delay=60, priority=1)
+    meta = snapshot(client)["meta"]
+    assert meta[plain] == "0 0 - "
+    assert meta[high] > "0 0 - "
+
+
 @pytest.mark.parametrize("script", [move for move in FENCED if move != "ack"])
 @pytest.mark.parametrize("token", ["tok", ""])
 @pytest.mark.parametrize("place", ["queue", "dead", "no place", "ghost"])
@@ -524,6 +550,14 @@ def test_stats_tell_the_numbers_and_the_next_uid(queue: Any, client: redis.Redis
     seed(client, items=dict.fromkeys("abcdef", ""), queue=["b", "a"], ackbuf=["c"], backup=["d"])
     seed(client, dead={"e": 1, "f": 2})
     assert call(queue, STATS) == [NOW, 6, 2, 0, 2, 0, b"a"]
+
+
+def test_stats_count_a_long_list_as_a_whole(queue: Any, client: redis.Redis) -> None:
+    uids = [f"u{n}" for n in range(1001)]
+    seed(client, items=dict.fromkeys(uids, ""), ackbuf=uids)
+    assert call(queue, STATS)[1:3] == [1001, 1001]
+    client.lpush("srq:test:ackbuf", "ghost")
+    assert call(queue, STATS)[2] == 1002, "ghosts of a long list are not looked for"
 
 
 def test_an_uid_without_an_item_does_not_hide_one_that_is_ready(
