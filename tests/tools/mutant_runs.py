@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import pytest
-import redis.asyncio  # noqa: F401
+import redis.asyncio  # noqa: F401 -- likewise
 
 from mutant_rules import Mutant
 
