@@ -190,9 +190,13 @@ PLACES = ("queue", "priority", "delayed", "ackbuf", "backup", "leases", "dead")
 def check_places(client: redis.Redis, name: str = "test") -> None:
     """Invariant 1: every uid in items stands in exactly one place."""
     keys = snapshot(client, name)
+    standing: dict[str, list[str]] = {}
+    for place in PLACES:
+        for uid in keys.get(place, ()):
+            standing.setdefault(uid, []).append(place)
     for uid in keys.get("items", {}):
-        standing = [place for place in PLACES for each in keys.get(place, ()) if each == uid]
-        assert len(standing) == 1, f"{uid} stands in {standing or 'no place'}: {keys}"
+        places = standing.get(uid, [])
+        assert len(places) == 1, f"{uid} stands in {places or 'no place'}: {keys}"
 
 
 def lapse(client: redis.Redis, name: str = "test") -> None:
