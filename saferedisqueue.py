@@ -1713,7 +1713,7 @@ class _Connections:
 
     def _head(self, word: str, code: str, script: Script, keys: Sequence[bytes] | None) -> _Packed:
         """How the command that runs a script begins: up to the key of the slot."""
-        named = keys or [self._prefix + key.encode() for key in script.keys]
+        named = keys or [self.key(key) for key in script.keys]
         return _packed((word, code, len(named) + 1, *named))
 
     async def _run_script(self, script: Script, *args: Any) -> Any:
@@ -2181,7 +2181,7 @@ class _Steps(_Connections, Generic[T]):
             if moved is not None:
                 await self._run_script(UNDO, "", 1, moved, seen)
 
-        queue, ackbuf = self._prefix + b"queue", self._prefix + b"ackbuf"
+        queue, ackbuf = self.key("queue"), self.key("ackbuf")
         command = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT", f"{seconds:.3f}")
         io = self._limits(deadline, wait=seconds)
         try:
@@ -2280,7 +2280,7 @@ class _Steps(_Connections, Generic[T]):
             return self._retry_delay
         attempts = getattr(uid, "attempts", None)
         if attempts is None:
-            about = await self._ask("HGET", self._prefix + b"meta", encode_uid(uid))
+            about = await self._ask("HGET", self.key("meta"), encode_uid(uid))
             attempts = _attempts(about or b"") or 1
         delay = self._retry_delay(attempts)
         _check_seconds("the result of retry_delay", delay, least=0)
@@ -2334,7 +2334,7 @@ class _Steps(_Connections, Generic[T]):
             )
         target = prefix.encode(self._encoding, self._encoding_errors)
         slot = self._take_slot()
-        own = [self._prefix + key.encode() for key in FORWARD.keys[:-2]]
+        own = [self.key(key) for key in FORWARD.keys[:-2]]
         keys = (*own, target + b"items", target + b"queue")
         args = (encode_uid(uid), _token(uid), new, payload)
         done = await self._safely(self._eval, FORWARD, slot, args, keys)
@@ -2365,25 +2365,22 @@ class _Steps(_Connections, Generic[T]):
             encoded = [encode_uid(uid) for uid in uids]
             return sum([(await self._run_script(REVIVE, uid))[1] for uid in encoded])
         revived = 0
-        for _ in range(0, await self._call_len(b"dead"), 100):
+        for _ in range(0, await self._ask("ZCARD", self.key("dead")), 100):
             revived += (await self._run_script(REVIVE))[1]
         return revived
 
     async def _purge_dead(self) -> int:
         """Drop the dead letters; how many there were."""
         purged = 0
-        for _ in range(0, await self._call_len(b"dead"), 100):
+        for _ in range(0, await self._ask("ZCARD", self.key("dead")), 100):
             purged += await self._run_script(PURGE_DEAD)
         return purged
-
-    async def _call_len(self, key: bytes) -> int:
-        return int(await self._ask("ZCARD", self._prefix + key))
 
     # -- looking, and looking after ---------------------------------------------------------------
 
     async def _exists(self, uid: str) -> bool:
         """True if an item of this uid is in the queue, in whatever state."""
-        return bool(await self._ask("HEXISTS", self._prefix + b"items", encode_uid(uid)))
+        return bool(await self._ask("HEXISTS", self.key("items"), encode_uid(uid)))
 
     async def _remove(self, uid: str) -> bool:
         """Drop an item wherever it stands, also out of somebody's hands; True if it was there."""
@@ -2439,11 +2436,11 @@ class _Steps(_Connections, Generic[T]):
 
     async def _pause(self) -> None:
         """Let nobody get an item until resume; what is in flight may be acked, put goes on."""
-        await self._ask("SET", self._prefix + b"paused", 1)
+        await self._ask("SET", self.key("paused"), 1)
 
     async def _resume(self) -> None:
         """End a pause; those who wait see it within a second."""
-        await self._ask("DEL", self._prefix + b"paused")
+        await self._ask("DEL", self.key("paused"))
 
     async def _purge(self) -> int:
         """Drop every item, also those in flight and the dead; how many there were."""
