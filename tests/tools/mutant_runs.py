@@ -56,7 +56,7 @@ class Copy:
     def __init__(self, root: Path, directory: Path) -> None:
         self.directory, self.root = directory, directory / "c"
         shutil.copytree(root, self.root, ignore=_not_of_the_program)
-        self.ticks = int(time.time())
+        self.ticks = 1_000_000_000  # of 2001: no file that was written otherwise has such a time
         self.clear()
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import mutant_runs
 from mutants import LOTS, ROOT, SURVIVORS, known_survivors, lot, mutants_of, seed_of, sources
 
 PROGRAM = '''
@@ -122,6 +123,20 @@ def run(program: Path, *arguments: str) -> tuple[int, str, dict[str, list[str]]]
             scope, rule = rest.split()[1:3]
             ended.setdefault(f"{scope} {rule}", []).append(how.strip())
     return done.returncode, done.stdout, {key: sorted(ends) for key, ends in ended.items()}
+
+
+def test_what_was_compiled_before_is_not_taken_for_a_mutant(
+    program: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Python goes by the second of a file's time and by its size, which a mutant may share."""
+    copy = mutant_runs.Copy(program, tmp_path_factory.mktemp("copy"))
+    file = copy.root / "saferedisqueue.py"
+    times = [file.stat().st_mtime]
+    for _ in range(3):
+        copy.write("saferedisqueue.py", PROGRAM.encode())
+        times.append(file.stat().st_mtime)
+    assert len(set(map(int, times))) == 4
+    assert max(times[1:]) < times[0] - 86400, "near to now, what is written otherwise may meet it"
 
 
 def test_how_mutants_end_is_told_apart(program: Path) -> None:
