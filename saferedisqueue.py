@@ -83,7 +83,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from enum import Enum
 from functools import lru_cache, partial, wraps
@@ -1383,14 +1383,14 @@ class _Packed(NamedTuple):
 _SIZES: Final = tuple(b"$%d\r\n" % n for n in range(4096))
 
 
-def _packed(parts: Iterable[Any]) -> _Packed:
-    """Strings, bytes and numbers as bulk strings."""
-    packed: list[bytes] = []
+def _bulks(parts: Iterable[Any]) -> tuple[int, list[bytes]]:
+    """Strings, bytes and numbers as bulk strings: how many, and their pieces."""
+    pieces: list[bytes] = []
     length = 0
     for part in parts:
         kind = type(part)  # asked for first, because each call comes through here
         if kind is _Packed:
-            packed.append(part.data)
+            pieces.append(part.data)
             length += part.length
             continue
         if kind is str:
@@ -1398,15 +1398,21 @@ def _packed(parts: Iterable[Any]) -> _Packed:
         elif kind is not bytes and not isinstance(part, bytes):
             part = b"%d" % part if isinstance(part, int) else str(part).encode()
         size = len(part)
-        packed += (_SIZES[size] if size < 4096 else b"$%d\r\n" % size, part, b"\r\n")
+        pieces += (_SIZES[size] if size < 4096 else b"$%d\r\n" % size, part, b"\r\n")
         length += 1
-    return _Packed(length, b"".join(packed))
+    return length, pieces
+
+
+def _packed(parts: Iterable[Any]) -> _Packed:
+    length, pieces = _bulks(parts)
+    return _Packed(length, b"".join(pieces))
 
 
 def _on_the_wire(command: Iterable[Any]) -> bytes:
     """A command as it is sent."""
-    length, data = _packed(command)
-    return b"*%d\r\n%b" % (length, data)
+    length, pieces = _bulks(command)
+    pieces.insert(0, b"*%d\r\n" % length)
+    return b"".join(pieces)
 
 
 @lru_cache(typed=True)
@@ -1469,7 +1475,6 @@ class _Call(Generic[R]):
     patient = once = alone = False
     wait = 0.0
     then: tuple[Any, ...] = ()  # a command that goes with it; there are two replies then
-    left: Any = None  # of asyncio: the pool, line and task of a wait that nobody awaits any more
 
     def __init__(self, queue: Any, until: float | None = None) -> None:
         self.queue, self.until = queue, until
@@ -1513,17 +1518,9 @@ class _Call(Generic[R]):
 class _Command(_Call[Any]):
     """One that is no script; its result is its reply, in bytes."""
 
-    def __init__(
-        self,
-        queue: Any,
-        *parts: Any,
-        until: float | None = None,
-        wait: float = 0,
-        patient: bool = False,
-        alone: bool = False,
-    ) -> None:
+    def __init__(self, queue: Any, *parts: Any, until: float | None = None) -> None:
         super().__init__(queue, until)
-        self.parts, self.wait, self.patient, self.alone = parts, wait, patient, alone
+        self.parts = parts
 
     def begin(self) -> None:
         self.queue._check_owner()
@@ -1533,6 +1530,20 @@ class _Command(_Call[Any]):
 
     def answered(self, slot: _Slot | None, reply: Any) -> Any:
         return reply
+
+
+class _Wait(_Command):
+    """One that the server answers after so many seconds, or when there is something.
+
+    left: of asyncio, where it may go on: its pool, line and task
+    """
+
+    patient = alone = True
+    left: Any = None
+
+    def __init__(self, queue: Any, *parts: Any, until: float | None, wait: float) -> None:
+        super().__init__(queue, *parts, until=until)
+        self.wait = wait
 
 
 class _Numbered(_Call[R]):
@@ -1724,6 +1735,7 @@ class _Line:
         be closed: what it still brings is nobody's.
         """
         got = []
+        self._limit(end)
         self.connection.send_packed_command([data])
         for _ in range(replies):
             self._await(end)
@@ -1737,12 +1749,17 @@ class _Line:
 
     def _await(self, end: float) -> None:
         while (left := end - time.monotonic()) > 0 and not self.ended:
-            own = getattr(self.connection, "_sock", None)
-            if own is not None:
-                own.settimeout(None if left == math.inf else left)  # of each further read
             if self.connection.can_read(min(left, _PIECE)):
+                self._limit(end)
                 return
         raise TimeoutError("the server did not answer in time")
+
+    def _limit(self, end: float) -> None:
+        """Each step of what redis-py does now ends then."""
+        own = getattr(self.connection, "_sock", None)
+        if own is not None:
+            left = max(end - time.monotonic(), 0.001)
+            own.settimeout(None if left == math.inf else left)
 
     def quiet(self) -> bool:
         """Whether nothing has come in that nobody asked for."""
@@ -1793,13 +1810,13 @@ class _OwnLine(_Line):
             sent = self._send(data)
         except BlockingIOError:
             sent = 0
-        while sent < len(data):
-            data = data[sent:]
+        if sent == len(data):
+            return
+        rest = memoryview(data)[sent:]
+        while rest:
             self._poll(self._writable, end)
-            try:
-                sent = self._send(data)
-            except BlockingIOError:
-                sent = 0
+            with suppress(BlockingIOError):
+                rest = rest[self._send(rest) :]
 
     def _read(self, end: float) -> Any:
         while (reply := self._gets()) is _NOTHING:
@@ -1843,6 +1860,11 @@ class _Pool:
         self._idle: deque[_Line] = deque()  # the one used last is at the right
         self._hoping = 0  # threads that wait for one
         self._seats: weakref.WeakSet[_Seat] = weakref.WeakSet()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a wait would keep somebody from his connection."""
+        return bool(self._hoping or (not self._idle and len(self._seats) >= self.target.most))
 
     def take(self, end: float) -> _Line:
         """An open line, for the caller alone, until it is given back or dropped."""
@@ -2189,6 +2211,10 @@ class _AsyncPool:
         self._count = 0
         self._hoping: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def crowded(self) -> bool:
+        return bool(self._hoping or (not self._idle and self._count >= self.target.most))
+
     async def shared(self, end: float) -> _AsyncOwnLine | None:
         """The line for all calls, opened once for all who ask for it; None if there is no such."""
         if self.line is not None:
@@ -2198,9 +2224,9 @@ class _AsyncPool:
             self.line = None
             self._free()
         if self._opening is None:
-            self._opening = asyncio.create_task(
-                self._open_shared(max(end, _from_now(_TRY_SECONDS)))
-            )
+            least = _from_now(_TRY_SECONDS)  # also for those who are more patient than this call
+            end_of_all = least if end == math.inf else max(end, least)
+            self._opening = asyncio.create_task(self._open_shared(end_of_all))
             self._opening.add_done_callback(self._opened)
         async with _before(end):
             return await asyncio.shield(self._opening)
@@ -2740,6 +2766,15 @@ class _Connections:
         short = isinstance(error, TimeoutError) and call.until is not None and not call.patient
         return isinstance(error, self._outage) and not isinstance(error, _NoFreeLine) and not short
 
+    def _look_again(self, pool: Any, error: BaseException) -> None:
+        """After an outage, ask anew where to go, if that is to be asked; first who knows more."""
+        if not self._oracles:
+            return
+        self._pool = None
+        if isinstance(error, AskError):  # of which MovedError is one
+            others = [each for each in self._oracles if each.address != pool.target.address]
+            self._oracles = [pool.target, *others]
+
     def _close_for_others(self) -> None:
         """Those who wait see that it was closed; one on an embedded server is so for good."""
         self._closings += 1
@@ -2845,6 +2880,7 @@ class _Claim(_Numbered[R]):
 
     queue: _Steps[Any]
     moved: bytes | None = None  # by a wait, into ackbuf, for the claim that comes next
+    left: Any = None  # a wait that nobody awaits any more, and may go on
     verdict = 0  # of the latest claim: what its script says of how to go on
     _seen = 0  # when, by the server's clock, the latest was answered
     _since = 0.0  # and when, by the monotonic one, it was sent
@@ -2965,9 +3001,9 @@ class _Claim(_Numbered[R]):
         if not took:
             self.queue._slots.append(slot)
         else:
-            await self.queue._finish(self._hand_back(slot))
+            await self.queue._finish(self._take_back(slot))
 
-    async def _hand_back(self, slot: _Slot) -> None:
+    async def _take_back(self, slot: _Slot) -> None:
         """What was claimed, and what a wait has moved, or still moves."""
         queue: Any = self.queue
         if self.left is not None:
@@ -3311,12 +3347,13 @@ class _Steps(_Connections, Generic[T]):
         # With autoclean off nothing would bring back what is moved when the reply is lost. Servers
         # before 7.0 take a very short wait for one without end.
         polls = claim.verdict == -2 or self.AUTOCLEAN_INTERVAL is None or not self._may_wait
-        if polls or seconds < 0.01:
+        pool = self._pool
+        if polls or seconds < 0.01 or (pool is not None and pool.crowded):
             await self._sleep(min(seconds, _POLL))
             return
         queue, ackbuf = self.key("queue"), self.key("ackbuf")
         parts = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT", f"{seconds:.3f}")
-        call = _Command(self, *parts, until=claim.until, wait=seconds, patient=True, alone=True)
+        call = _Wait(self, *parts, until=claim.until, wait=seconds)
         try:
             claim.moved = await self._send(call, None)
         except AuthenticationError:
@@ -4152,9 +4189,10 @@ class SafeRedisQueue(_Steps[T]):
         if line is not None:
             pool.drop(line)
         if self._is_wide(call, error):
-            pool.renew(None if line is None else line.epoch)
-            if self._oracles and self._pool is pool:
-                self._pool = None
+            if line is not None:
+                pool.renew(line.epoch)
+            if self._pool is pool:
+                self._look_again(pool, error)
 
     async def _ask_at(self, target: _Target, command: tuple[Any, ...], end: float) -> Any:
         pool = _Pool(target)
@@ -4460,23 +4498,23 @@ class AsyncSafeRedisQueue(_Steps[T]):
         end, epoch = call.end(pool.target.socket_timeout), pool.epoch
         try:
             line = pool.line
-            if call.alone or not pool.shares:
+            if (call.alone and pool.target.most > 1) or not pool.shares:
                 line = None
             elif line is None or line.closed or line.paused:
                 line = await pool.shared(end)
-            if line is not None:
-                epoch = line.epoch
-                reply = await line.ask(call.data(slot), end)
-            else:
+            if line is None:
                 reply = await self._send_alone(here, pool, call, slot, end)
+            else:
+                epoch, data = line.epoch, call.data(slot)
+                reply = await (line.call(data, end, 2) if call.then else line.ask(data, end))
             if isinstance(reply, Exception) or call.then:
                 self._check_reply(call, reply)
             return reply
         except self._outage as error:
             if self._is_wide(call, error):
                 await pool.renew(epoch)
-                if self._oracles and here.pool is pool:
-                    here.pool = None
+                if here.pool is pool:
+                    self._look_again(pool, error)
             raise
 
     async def _send_alone(
@@ -4485,24 +4523,25 @@ class AsyncSafeRedisQueue(_Steps[T]):
         """Over a line that nobody else uses meanwhile."""
         line = await pool.take(end)
         task = self._in_background(self._talk(pool, line, call, call.data(slot), end))
-        call.left = (pool, line, task) if isinstance(call, _Command) else None
+        if isinstance(call, _Wait):
+            call.left = (pool, line, task)
         try:
-            # Neither waits nor shields are used up by a cancellation: the task goes on.
+            # A task, because before Python 3.12 a cancellation may be lost where redis-py sends.
             await asyncio.wait((task, here.closed), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and call.wait:
-                raise QueueClosed(f"queue {self.name} was closed")
-            return await task
-        except (asyncio.CancelledError, QueueClosed):
-            if not call.left:
+        except asyncio.CancelledError:
+            if not isinstance(call, _Wait):
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())
                 task.cancel()
             raise
+        if not task.done() and isinstance(call, _Wait):
+            raise QueueClosed(f"queue {self.name} was closed")
+        return await task
 
     async def _talk(
         self, pool: _AsyncPool, line: _AsyncLine, call: _Call[Any], data: bytes, end: float
     ) -> Any:
         try:
-            if line.id is None and call.wait and not call.then:
+            if line.id is None and isinstance(call, _Wait):
                 told = await line.call(_on_the_wire(("CLIENT", "ID")), end, 1)
                 line.id = told if isinstance(told, int) else 0  # who may not ask is not told
             reply = await line.call(data, end, 2 if call.then else 1)
