@@ -43,6 +43,8 @@ USES: dict[str, Use] = {
 }
 LARGE = b"x" * 10_000  # no other reply is as large
 PATIENCE: tuple[float | None, ...] = (None, 5)  # a client's socket_timeout
+# With the name of a queue for each.
+CASES = [(f"{fault} {each}", fault, each) for fault in STALLS for each in PATIENCE]
 
 
 def opened(face: Face, url: str, **kw: Any) -> Any:
@@ -99,11 +101,10 @@ def test_what_is_no_time_is_refused_by_name_and_nothing_changes(
 # -- half a reply, and a drip ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("patience", PATIENCE)
 def test_get_keeps_its_timeout_when_the_reply_to_its_claim_stops_half_way(
-    face: Face, server: Server, client: redis.Redis, patience: float | None
+    face: Face, server: Server, client: redis.Redis
 ) -> None:
-    def check(name: str, fault: str) -> None:
+    def check(name: str, fault: str, patience: float | None) -> None:
         with Proxy(server) as proxy, type(face)() as own:
             queue = own.queue(url=proxy.url, name=name, socket_timeout=patience)
             queue.put(LARGE)
@@ -111,14 +112,13 @@ def test_get_keeps_its_timeout_when_the_reply_to_its_claim_stops_half_way(
             assert isinstance(ended(1.3, lambda: queue.get(0.3)), LOST)
         check_places(client, name)
 
-    at_once(check, [(fault, fault) for fault in STALLS])
+    at_once(check, CASES)
 
 
-@pytest.mark.parametrize("patience", PATIENCE)
 def test_get_keeps_its_timeout_when_the_reply_to_its_wait_stops_half_way(
-    face: Face, server: Server, client: redis.Redis, patience: float | None
+    face: Face, server: Server, client: redis.Redis
 ) -> None:
-    def check(name: str, fault: str) -> None:
+    def check(name: str, fault: str, patience: float | None) -> None:
         with Proxy(server) as proxy, type(face)() as own:
             queue = own.queue(url=proxy.url, name=name, socket_timeout=patience)
             assert not queue.exists("nobody")
@@ -132,13 +132,12 @@ def test_get_keeps_its_timeout_when_the_reply_to_its_wait_stops_half_way(
             assert uid in snapshot(client, name)["items"]
         check_places(client, name)
 
-    at_once(check, [(fault, fault) for fault in STALLS])
+    at_once(check, CASES)
 
 
-@pytest.mark.parametrize("patience", PATIENCE)
-@pytest.mark.parametrize("fault", STALLS)
+@pytest.mark.parametrize(("fault", "patience"), [case[1:] for case in CASES])
 def test_put_keeps_its_timeout_when_its_reply_stops_half_way_and_is_one_item(
-    face: Face, server: Server, client: redis.Redis, patience: float | None, fault: str
+    face: Face, server: Server, client: redis.Redis, fault: str, patience: float | None
 ) -> None:
     with Proxy(server) as proxy:
         queue = opened(face, proxy.url, socket_timeout=patience)

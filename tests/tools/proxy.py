@@ -41,6 +41,7 @@ class Proxy:
         self.commands: list[bytes] = []  # the names of those since fail_at
         self._at: tuple[int, str] = (-1, "")
         self._each: tuple[str, int] = ("", 0)
+        self.befell = threading.Event()
         self.silent = False  # on connections to come
         self._released = threading.Event()
         self._lock = threading.Lock()
@@ -71,9 +72,13 @@ class Proxy:
             assert not link.late or link.answered.wait(60), "the server did not answer"
 
     def befall(self, fault: str, size: int = 0) -> None:
-        """Do this to each reply of at least so many bytes from now on; what ends it is ''."""
+        """Do this to each reply of at least so many bytes from now on; befell is set by the first.
+
+        What ends it is come_back.
+        """
         with self._lock:
             self._each = (fault, size)
+            self.befell.clear()
 
     def go_silent(self, for_good: bool = False) -> None:
         """Forward nothing more on the connections that there are; nor on new ones if for good."""
@@ -87,6 +92,13 @@ class Proxy:
         with self._lock:
             self.silent, self._each = False, ("", 0)
 
+    def drop(self) -> None:
+        """Cut the connections that there are."""
+        with self._lock:
+            links = list(self._links)
+        for link in links:
+            link.shut()
+
     def fault_of(self, command: bytes) -> tuple[str, threading.Event]:
         """What is to happen to this command, which counts; and what ends its being late."""
         with self._lock:
@@ -97,7 +109,10 @@ class Proxy:
     def fault_of_reply(self, reply: bytes) -> str:
         with self._lock:
             fault, size = self._each
-            return fault if len(reply) >= size else ""
+            if not fault or len(reply) < size:
+                return ""
+            self.befell.set()
+            return fault
 
     def _accept(self) -> None:
         while True:
@@ -154,7 +169,7 @@ class _Link:
         except (OSError, EOFError):
             pass
         if not self.silent and not self.late:
-            self._shut()
+            self.shut()
 
     def _return(self) -> None:
         replies = self._far.makefile("rb")
@@ -181,7 +196,7 @@ class _Link:
         except (OSError, EOFError):
             pass
         self.answered.set()
-        self._shut()
+        self.shut()
 
     def _give(self, reply: bytes, fault: str) -> None:
         if fault == "half reply":
@@ -201,7 +216,7 @@ class _Link:
             self._closed.wait(max(begun + at / rate - time.monotonic(), 0))
             self._near.sendall(reply[at : at + step])
 
-    def _shut(self) -> None:
+    def shut(self) -> None:
         self._closed.set()
         for end in (self._near, self._far):
             try:
@@ -210,7 +225,7 @@ class _Link:
                 pass
 
     def close(self) -> None:
-        self._shut()
+        self.shut()
         for thread in self._threads:
             thread.join()
         self._near.close()

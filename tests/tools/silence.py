@@ -33,9 +33,10 @@ def ended(seconds: float, use: Callable[[], Any]) -> Any:
 
 def at_once(check: Callable[..., object], cases: Iterable[tuple[Any, ...]]) -> None:
     """Check all cases at the same time: each of them spends its time waiting."""
-    running = [(case, elsewhere(partial(check, *case))) for case in cases]
-    failures = [f"{case}: {error!r}" for case, each in running if (error := each.exception())]
-    assert not failures, "\n".join(failures)
+    running = [elsewhere(partial(check, *case)) for case in cases]
+    wrong = [error for each in running if (error := each.exception())]
+    if wrong:
+        raise BaseExceptionGroup("of some cases", wrong)
 
 
 @contextmanager
