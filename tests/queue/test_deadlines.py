@@ -89,12 +89,12 @@ def test_what_is_no_time_is_refused_by_name_and_nothing_changes(
 ) -> None:
     queue.put("a")
     before = snapshot(client)
-    for timeout in (0, 0.0, -1, -0.5, math.nan, -math.inf):
+    for number in (0, 0.0, -1, -0.5, math.nan, -math.inf):
         with pytest.raises(ValueError, match="^timeout must be"):
-            use(queue, timeout=timeout)
-    for timeout in ("1", b"1", True, False, Decimal(1), [], object()):
+            use(queue, timeout=number)
+    for other in ("1", b"1", True, False, Decimal(1), [], object()):
         with pytest.raises(TypeError, match="^timeout must be a number of seconds, not"):
-            use(queue, timeout=timeout)
+            use(queue, timeout=other)
     assert snapshot(client) == before
 
 
@@ -255,6 +255,16 @@ def test_every_call_that_takes_a_timeout_ends_within_it(face: Face, own_server: 
         queue = silent_line(face, stack, own_server)
         for name, use in USES.items():
             assert isinstance(ended(0.1, partial(use, queue, timeout=0.1)), LOST), name
+
+
+def test_a_put_that_nobody_reads_ends_within_its_timeout(face: Face, own_server: Server) -> None:
+    queue = opened(face, own_server.url, socket_timeout=None)
+    large = b"x" * 5_000_000  # more than is on its way
+    hang(own_server)
+    try:
+        assert isinstance(ended(0.3, lambda: queue.put(large, timeout=0.3)), LOST)
+    finally:
+        go_on(own_server)
 
 
 def test_a_large_batch_has_one_timeout_for_all_its_chunks(

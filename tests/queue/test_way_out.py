@@ -33,7 +33,7 @@ def warnings(caplog: pytest.LogCaptureFixture, name: str = "test") -> list[str]:
     return [text for each in logged if f" {name}:" in (text := each.getMessage())]
 
 
-def comes_back(server: Server, uid: str, name: str = "test") -> None:
+def comes_back(server: Server, uid: str | None, name: str = "test") -> None:
     with SafeRedisQueue(url=server.url, name=name) as other:
         assert other.get(60).uid == uid
 
