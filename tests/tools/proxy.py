@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -15,6 +16,8 @@ from servers import Server
 # has to find out by itself, with the others.
 DROPS = ("lost command", "lost reply", "cut reply")
 SILENCES = ("silence before", "silence after", "late command", "late reply")
+STALLS = ("half reply", "drip")  # it begins to be answered, and the line stays open
+DRIP = 0.2  # seconds between two bytes
 
 
 class Proxy:
@@ -27,13 +30,19 @@ class Proxy:
     silence after   from its reply on
     late command    nothing is forwarded until release: then the server gets it, late
     late reply      the reply waits for release
+    half reply      half of the reply comes, and then nothing more on its connection, which stays
+    drip            the reply comes, a byte now and then
     """
 
     def __init__(self, server: Server) -> None:
         self.delay = 0.0  # seconds, of each reply
+        self.rate = math.inf  # bytes a second, of replies
         self.server = server
         self.commands: list[bytes] = []  # the names of those since fail_at
         self._at: tuple[int, str] = (-1, "")
+        self._each: tuple[str, int] = ("", 0)
+        self.befell = threading.Event()
+        self.silent = False  # on connections to come
         self._released = threading.Event()
         self._lock = threading.Lock()
         self._links: list[_Link] = []
@@ -62,11 +71,33 @@ class Proxy:
         for link in links:
             assert not link.late or link.answered.wait(60), "the server did not answer"
 
-    def go_silent(self) -> None:
-        """Forward nothing more on the connections that there are."""
+    def befall(self, fault: str, size: int = 0) -> None:
+        """Do this to each reply of at least so many bytes from now on; befell is set by the first.
+
+        What ends it is come_back.
+        """
         with self._lock:
+            self._each = (fault, size)
+            self.befell.clear()
+
+    def go_silent(self, for_good: bool = False) -> None:
+        """Forward nothing more on the connections that there are; nor on new ones if for good."""
+        with self._lock:
+            self.silent = self.silent or for_good
             for link in self._links:
                 link.silent = True
+
+    def come_back(self) -> None:
+        """All is well with the connections to come."""
+        with self._lock:
+            self.silent, self._each = False, ("", 0)
+
+    def drop(self) -> None:
+        """Cut the connections that there are."""
+        with self._lock:
+            links = list(self._links)
+        for link in links:
+            link.shut()
 
     def fault_of(self, command: bytes) -> tuple[str, threading.Event]:
         """What is to happen to this command, which counts; and what ends its being late."""
@@ -75,15 +106,22 @@ class Proxy:
             k, fault = self._at
             return fault if len(self.commands) == k + 1 else "", self._released
 
+    def fault_of_reply(self, reply: bytes) -> str:
+        with self._lock:
+            fault, size = self._each
+            if not fault or len(reply) < size:
+                return ""
+            self.befell.set()
+            return fault
+
     def _accept(self) -> None:
         while True:
             try:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            link = _Link(self, near)
             with self._lock:
-                self._links.append(link)
+                self._links.append(_Link(self, near))
 
     def __enter__(self) -> Proxy:
         return self
@@ -105,8 +143,8 @@ class _Link:
         self._near, self._far = near, socket.socket(socket.AF_UNIX)
         self._far.connect(proxy.server.socket)
         self._awaited: deque[str] = deque()  # the faults of the commands that await their replies
-        self.silent = self.late = False
-        self.answered = threading.Event()
+        self.silent, self.late = proxy.silent, False
+        self.answered, self._closed = threading.Event(), threading.Event()
         self._threads = [_in_thread(self._forward), _in_thread(self._return)]
 
     def _forward(self) -> None:
@@ -131,14 +169,17 @@ class _Link:
         except (OSError, EOFError):
             pass
         if not self.silent and not self.late:
-            self._shut()
+            self.shut()
 
     def _return(self) -> None:
         replies = self._far.makefile("rb")
         try:
             while True:
                 reply = _read(replies)
-                fault = "" if reply.startswith(b">") else self._awaited.popleft()
+                pushed = reply.startswith(b">")
+                fault = "" if pushed else self._awaited.popleft()
+                if not (pushed or fault):
+                    fault = self._proxy.fault_of_reply(reply)
                 if fault == "silence after":
                     self.silent = True
                 if fault == "late reply":
@@ -151,13 +192,32 @@ class _Link:
                     break
                 time.sleep(self._proxy.delay)
                 if not self.silent:
-                    self._near.sendall(reply)
+                    self._give(reply, fault)
         except (OSError, EOFError):
             pass
         self.answered.set()
-        self._shut()
+        self.shut()
 
-    def _shut(self) -> None:
+    def _give(self, reply: bytes, fault: str) -> None:
+        if fault == "half reply":
+            self.silent = True
+            self._near.sendall(reply[: len(reply) // 2])
+        elif fault == "drip":
+            self._pace(reply, 1, 1 / DRIP)
+        elif self._proxy.rate == math.inf:
+            self._near.sendall(reply)
+        else:
+            self._pace(reply, 10_000, self._proxy.rate)
+
+    def _pace(self, reply: bytes, step: int, rate: float) -> None:
+        """Give it in pieces, so many bytes a second."""
+        begun = time.monotonic()
+        for at in range(0, len(reply), step):
+            self._closed.wait(max(begun + at / rate - time.monotonic(), 0))
+            self._near.sendall(reply[at : at + step])
+
+    def shut(self) -> None:
+        self._closed.set()
         for end in (self._near, self._far):
             try:
                 end.shutdown(socket.SHUT_RDWR)
@@ -165,7 +225,7 @@ class _Link:
                 pass
 
     def close(self) -> None:
-        self._shut()
+        self.shut()
         for thread in self._threads:
             thread.join()
         self._near.close()
