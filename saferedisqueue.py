@@ -1475,12 +1475,18 @@ class _Call(Generic[R]):
     patient = once = alone = False
     wait = 0.0
     then: tuple[Any, ...] = ()  # a command that goes with it; there are two replies then
+    epoch: int | None = None  # of the pool, of whose server something was asked for it
 
     def __init__(self, queue: Any, until: float | None = None) -> None:
         self.queue, self.until = queue, until
 
     def __await__(self) -> Generator[Any, None, R]:
         return cast("Generator[Any, None, R]", self.queue._carry_out(self).__await__())
+
+    def check_epoch(self, line: Any) -> None:
+        """Raise ConnectionError if this line may be to another server than it was prepared for."""
+        if self.epoch not in (None, line.epoch):
+            raise ConnectionError("the connection was lost")
 
     def end(self, own: float | None) -> float:
         """When a try that begins now is over; own: the client's time-out."""
@@ -1876,7 +1882,8 @@ class _Pool:
                     break
             if line.quiet():
                 return line
-            self.drop(line)
+            self.drop(line)  # closed perhaps, as the others may be: another server may be there
+            self.renew(line.epoch)
         epoch = self.epoch
         try:
             connection = _open(self.target, end)
@@ -2221,8 +2228,7 @@ class _AsyncPool:
             await self.line.writable(end)
             if not self.line.closed:
                 return self.line
-            self.line = None
-            self._free()
+            await self.renew(self.line.epoch)
         if self._opening is None:
             least = _from_now(_TRY_SECONDS)  # also for those who are more patient than this call
             end_of_all = least if end == math.inf else max(end, least)
@@ -2252,6 +2258,7 @@ class _AsyncPool:
                 if await line.quiet():
                     return line
                 await self.drop(line)
+                await self.renew(line.epoch)
             if self._count < self.target.most:
                 break
             await self._wait_for_one(end)
@@ -2849,7 +2856,7 @@ class _DurablePut(_Numbered[R]):
         self.wait, self.alone = self.queue._durable_timeout, True
 
     async def prepare(self) -> None:
-        self.then = await self.queue._confirmation(self.until)
+        self.then, self.epoch = await self.queue._confirmation(self.until)
 
     def data(self, slot: _Slot | None) -> bytes:
         put = super().data(slot)
@@ -2922,7 +2929,7 @@ class _Claim(_Numbered[R]):
     @property
     def ends(self) -> float:
         """The time, by the monotonic clock, before which no lease of the items ends."""
-        return self._since + (self._ends - self._seen) / 1000
+        return self._since + (self._ends - self._seen - 1) / 1000  # whole ms: one may be missing
 
     def data(self, slot: _Slot | None) -> bytes:
         assert slot is not None
@@ -3003,16 +3010,20 @@ class _Claim(_Numbered[R]):
         else:
             await self.queue._finish(self._take_back(slot))
 
+    def interrupted(self, wait: _Wait) -> None:
+        """Somebody ends it while it waits: what is it handed?"""
+        self.left, self._sent = wait.left, wait.left is None
+
     async def _take_back(self, slot: _Slot) -> None:
-        """What was claimed, and what a wait has moved, or still moves."""
+        """Hand back what was claimed, and what a wait has moved, or still moves."""
         queue: Any = self.queue
-        if self.left is not None:
-            self.moved = await queue._end_wait(self.left)
-            if not (self._found or self.moved or self._sent):
-                queue._slots.append(slot)
-                return
         try:
-            await _Undo(self, slot)
+            if self.left is not None:
+                self.moved = await queue._end_wait(self.left, self)
+            if self._found or self.moved or self._sent:
+                await _Undo(self, slot)
+            else:
+                queue._slots.append(slot)
         except (RedisError, OSError) as error:
             log.warning("queue %s: a get was interrupted and could not hand back: %s; what it took "
                         "comes back later", queue.name, error)  # fmt: skip
@@ -3224,18 +3235,27 @@ class _Steps(_Connections, Generic[T]):
                 f"queue {self.name} would hold more than its maxsize of {self._maxsize} items"
             )
 
-    async def _confirmation(self, until: float | None) -> tuple[Any, ...]:
-        """The command that confirms a put as ``durable`` says; none if its own reply does."""
+    async def _confirmation(self, until: float | None) -> tuple[tuple[Any, ...], int | None]:
+        """The command that confirms a put as ``durable`` says; none if its own reply does.
+
+        And the epoch of the pool that this was asked in: in another one it is not known.
+        """
         wait = int(self._durable_timeout * 1000)
         if self._durable != "fsync":
-            return ("WAIT", self._durable, wait)
-        known, (pool, epoch, asked, confirm) = self._pool, self._confirmed_by
-        same = pool is known and known is not None and epoch == known.epoch
-        if not same or time.monotonic() - asked > _CONFIRM_SECONDS:
+            return ("WAIT", self._durable, wait), None
+        pool, epoch, asked, confirm = self._confirmed_by
+        now = self._pool
+        if (
+            now is None
+            or pool is not now
+            or epoch != now.epoch
+            or (time.monotonic() - asked > _CONFIRM_SECONDS)
+        ):
             asked, confirm = time.monotonic(), await self._check_fsync(wait, until)
             pool = self._pool
-            self._confirmed_by = pool, pool and pool.epoch, asked, confirm
-        return confirm
+            epoch = 0 if pool is None else pool.epoch
+            self._confirmed_by = pool, epoch, asked, confirm
+        return confirm, epoch
 
     async def _check_fsync(self, wait: int, until: float | None) -> tuple[Any, ...]:
         """How this server confirms that a write is on its disk; NotDurable if it cannot."""
@@ -3375,7 +3395,7 @@ class _Steps(_Connections, Generic[T]):
                 self.name, error, 1 / _POLL,
             )  # fmt: skip
         except BaseException:
-            claim.left = call.left
+            claim.interrupted(call)
             raise
 
     async def _put_aside(self, uid: _Uid, error: Exception) -> None:
@@ -3939,12 +3959,12 @@ class _ConsumeSteps(_HoldingSteps[D]):
         try:
             await self._close(error)
         except (RedisError, OSError) as failure:
-            if error is None:
-                raise
-            # What ends the block is not replaced: it may be an order to end the process.
             log.warning(
                 "queue %s: not given back, it will come back: %s", self._queue.name, failure
             )
+            if error is None:
+                raise
+            # What ends the block is not replaced: it may be an order to end the process.
 
     async def _leave_processing(
         self,
@@ -4162,6 +4182,7 @@ class SafeRedisQueue(_Steps[T]):
         end, line = call.end(pool.target.socket_timeout), None
         try:
             line = pool.take(end)
+            call.check_epoch(line)
             if call.alone:
                 line.ended = False
                 self._waits.add(line)
@@ -4522,6 +4543,11 @@ class AsyncSafeRedisQueue(_Steps[T]):
     ) -> Any:
         """Over a line that nobody else uses meanwhile."""
         line = await pool.take(end)
+        try:
+            call.check_epoch(line)
+        except ConnectionError:
+            await pool.drop(line)
+            raise
         task = self._in_background(self._talk(pool, line, call, call.data(slot), end))
         if isinstance(call, _Wait):
             call.left = (pool, line, task)
@@ -4551,22 +4577,41 @@ class AsyncSafeRedisQueue(_Steps[T]):
         await pool.give_back(line)
         return reply
 
-    async def _end_wait(self, left: tuple[_AsyncPool, _AsyncLine, asyncio.Task[Any]]) -> Any:
+    async def _end_wait(
+        self, left: tuple[_AsyncPool, _AsyncLine, asyncio.Task[Any]], claim: _Claim[Any]
+    ) -> Any:
         """What a wait was handed that nobody awaits any more, or None.
 
-        The server ends it, if asked; where that is not allowed, it ends with its slice.
+        The server ends it, if asked; where that is not allowed, it ends with its slice. Raises
+        TimeoutError after two seconds; what it is handed later is handed back then.
         """
         pool, line, task = left
-        pause = 0.005
+        pause, end = 0.005, _from_now(_WAY_OUT)
         while not task.done():
-            may_ask = bool(line.id) and line.epoch == pool.epoch and self._pool is pool
-            if may_ask:
-                try:
-                    await self._ask("CLIENT", "UNBLOCK", line.id, until=_from_now(1))
-                except (RedisError, OSError):
-                    may_ask = False
-            await asyncio.wait((task,), timeout=pause if may_ask else None)
-            pause = min(2 * pause, 0.1)  # it may not have begun to wait
+            if line.id and line.epoch == pool.epoch and self._pool is pool:
+                with suppress(RedisError, OSError):
+                    await self._ask("CLIENT", "UNBLOCK", line.id, until=end)
+            else:
+                pause = _WAY_OUT
+            if (seconds := end - time.monotonic()) <= 0:
+                self._in_background(self._hand_back_late(task, claim))
+                raise TimeoutError("its wait does not end")
+            await asyncio.wait((task,), timeout=min(pause, seconds))
+            pause *= 2  # it may not have begun to wait
+        return self._handed(task)
+
+    async def _hand_back_late(self, task: asyncio.Task[Any], claim: _Claim[Any]) -> None:
+        await asyncio.wait((task,))
+        if moved := self._handed(task):
+            try:
+                await self._run_script(UNDO, "", 1, moved, claim._seen)
+            except (RedisError, OSError) as error:
+                log.warning("queue %s: what was handed to a get that was cancelled comes back "
+                            "later: %s", self.name, error)  # fmt: skip
+
+    @staticmethod
+    def _handed(task: asyncio.Task[Any]) -> Any:
+        """The uid that a wait that has ended has moved, or None."""
         try:
             moved = task.result()
         except (RedisError, OSError, asyncio.CancelledError):

@@ -96,7 +96,7 @@ class DisturbedAsyncQueue(Disturbed, AsyncSafeRedisQueue[Any]):
             raise Interrupted
         return await super()._send(call, slot) if trick == "twice" else reply
 
-    async def _end_wait(self, left: Any) -> Any:
+    async def _end_wait(self, left: Any, claim: Any) -> Any:
         return left.caught
 
     async def _park(self, waits: bool) -> Any:
