@@ -345,6 +345,13 @@ def _new_uids(count: int) -> list[str]:
     ]
 
 
+def _new_uid() -> str:
+    """One of them, in less time."""
+    digits = f"{time.time_ns() // 1_000_000:012x}{os.urandom(9).hex()}"
+    front = f"{digits[:8]}-{digits[8:12]}-7{digits[12:15]}"
+    return f"{front}-8{digits[15:18]}-{digits[18:]}"
+
+
 def _put_at(uid: str) -> float | None:
     if len(uid) != 36 or uid[14] != "7" or uid[8] + uid[13] + uid[18] + uid[23] != "----":
         return None
@@ -1427,18 +1434,14 @@ class _Slot:
     Its key expires an hour after its first call, so it is ``old`` half an hour before.
     """
 
-    __slots__ = ("_since", "heads", "key", "name", "number")
+    __slots__ = ("heads", "key", "name", "number", "old")
 
     def __init__(self, prefix: bytes) -> None:
-        self.heads: dict[Script, _Packed] = {}  # how the command that runs each begins
         self.name = secrets.token_urlsafe(9)
         self.key = prefix + b"last:" + self.name.encode()
         self.number = 0
-        self._since = time.monotonic()
-
-    @property
-    def old(self) -> bool:
-        return time.monotonic() - self._since > _SLOT_SECONDS
+        self.old = time.monotonic() + _SLOT_SECONDS  # from then on
+        self.heads: dict[Script, _Packed] = {}  # how the command that runs each begins
 
     @property
     def token(self) -> str:
@@ -1581,7 +1584,13 @@ class _Numbered(_Call[R]):
         head = None if self.keys or self._in_full else slot.heads.get(self.script)
         if head is None:
             head = self._head(slot)
-        return _on_the_wire((head, slot.number, self.queue._at, *self.args))
+        number, at = b"%d" % slot.number, self.queue._at
+        length, pieces = _bulks(self.args if at == "" else (at, *self.args))
+        if at == "":
+            length += 1
+            pieces.insert(0, b"$0\r\n\r\n")
+        start = b"*%d\r\n" % (head.length + 1 + length)
+        return b"".join((start, head.data, _SIZES[len(number)], number, b"\r\n", *pieces))
 
     def _head(self, slot: _Slot) -> _Packed:
         """How the command that runs the script begins: up to the key of the slot."""
@@ -1619,6 +1628,8 @@ class _Numbered(_Call[R]):
 # is driven by redis-py's public calls.
 
 _IDLE_SECONDS: float = 30.0  # after which a connection that nobody needed goes
+_IDLE_AFTER: Final = 0.001  # seconds, in which nothing comes in that nobody asked for
+_AT_ONCE: Final = 10  # ms, in which nearly every reply comes
 _PIECE: Final = 0.5  # seconds after which a wait looks whether its queue was closed
 _ARRIVING: Final = 1_000_000  # bytes a second, that come in, give a reply more time than it had
 _CHUNK: Final = 1 << 16  # bytes, read at once
@@ -1800,35 +1811,36 @@ class _OwnLine(_Line):
 
     def call(self, data: bytes, end: float, replies: int) -> Any:
         try:
-            self._write(data, end)
-            if replies == 1:
+            try:
+                sent = self._send(data)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(data):
+                self._send_rest(memoryview(data)[sent:], end)
+            got: Any
+            if self._readable(_AT_ONCE):  # the clock is looked at only where it takes longer
+                self._feed(self._recv(_CHUNK))
+            if (got := self._gets()) is _NOTHING or got.__class__ is _Push:
                 got = self._read(end)
-            else:
-                got = [self._read(end) for _ in range(replies)]
+            if replies > 1:
+                got = [got, *(self._read(end) for _ in range(replies - 1))]
             if self._has_data():
                 raise ConnectionError("the server sent more than it was asked for")
         except (OSError, _BrokenReply) as error:
             raise ConnectionError(f"the connection was lost: {error}") from error
         return got
 
-    def _write(self, data: bytes, end: float) -> None:
-        try:
-            sent = self._send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent == len(data):
-            return
-        rest = memoryview(data)[sent:]
-        while rest:
+    def _send_rest(self, data: memoryview, end: float) -> None:
+        while data:
             self._poll(self._writable, end)
             with suppress(BlockingIOError):
-                rest = rest[self._send(rest) :]
+                data = data[self._send(data) :]
 
     def _read(self, end: float) -> Any:
-        while (reply := self._gets()) is _NOTHING:
-            left = end - time.monotonic()
-            if not self._readable(1000 * min(left, _PIECE) if left > 0 else 0):
-                self._poll(self._readable, end)
+        while (reply := self._gets()) is _NOTHING or reply.__class__ is _Push:
+            if reply is not _NOTHING:
+                continue
+            self._poll(self._readable, end)
             try:
                 data = self._recv(_CHUNK)
             except BlockingIOError:
@@ -1837,7 +1849,7 @@ class _OwnLine(_Line):
                 raise ConnectionError("the server closed the connection")
             self._feed(data)
             end += len(data) / _ARRIVING
-        return self._read(end) if type(reply) is _Push else reply
+        return reply
 
     def _poll(self, poll: Callable[[float], list[Any]], end: float) -> None:
         while True:
@@ -1880,7 +1892,7 @@ class _Pool:
                 if line is None:
                     self._seats.add(seat := _Seat())
                     break
-            if line.quiet():
+            if time.monotonic() - line.used < _IDLE_AFTER or line.quiet():
                 return line
             self.drop(line)  # closed perhaps, as the others may be: another server may be there
             self.renew(line.epoch)
@@ -2676,7 +2688,8 @@ class _Connections:
             self._reset()
 
     def _take_slot(self) -> _Slot:
-        self._check_owner()
+        if self._pid != os.getpid():
+            self._check_owner()
         try:
             slot = self._slots.pop()
         except IndexError:  # asked before, another thread could come in between
@@ -2685,7 +2698,7 @@ class _Connections:
 
     def _next_call(self, slot: _Slot) -> _Slot:
         """This slot, or another, for a call of which nothing is known yet."""
-        if slot.old:
+        if time.monotonic() > slot.old:
             slot = _Slot(self._prefix)
         slot.number += 1
         return slot
@@ -2820,6 +2833,7 @@ class _Connections:
 _POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to the server
 _CONFIRM_SECONDS: float = 5.0  # after which a server is asked again how it writes to its disk
 _NOT_WOKEN: Final = (0, b"", 0)
+_PLAIN: Final = (None, None, 0, False)  # terms of a put
 _MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
 Retries: TypeAlias = "float | Callable[[int], float]"
@@ -3169,15 +3183,17 @@ class _Steps(_Connections, Generic[T]):
         NotDurable, and redis-py's errors.
         """
         payload = self._dump(item)
-        new = _new_uids(1)[0] if uid is None else uid
+        new = _new_uid() if uid is None else uid
 
         def read(count: int) -> str | None:
-            self._check_room(count)
-            return str(new) if count else None
+            if count < 1:
+                self._check_room(count)
+                return None
+            return str(new)
 
-        pairs = (encode_uid(new), payload)
-        is_new = uid is None
-        return self._put_pairs(pairs, delay, at, priority, is_new, read, _until(timeout))
+        terms = (delay, at, priority, uid is not None)
+        until = None if timeout is None else _until(timeout)
+        return self._put_pairs((encode_uid(new), payload), terms, read, until)
 
     async def _put_many(
         self,
@@ -3200,27 +3216,25 @@ class _Steps(_Connections, Generic[T]):
         for chunk in _chunks(map(self._dump, items), len):
             new = _new_uids(len(chunk))
             pairs = tuple(field for pair in zip(new, chunk, strict=True) for field in pair)
-            read = self._check_room
-            await self._put_pairs(pairs, delay, at, priority, True, read, until)
+            terms = (delay, at, priority, False)
+            await self._put_pairs(pairs, terms, self._check_room, until)
             uids.extend(new)
         return uids
 
     def _put_pairs(
         self,
         pairs: tuple[Any, ...],
-        delay: float | None,
-        at: datetime | float | None,
-        priority: int,
-        is_new: bool,
+        terms: tuple[float | None, datetime | float | None, int, bool],
         read: Callable[[int], R],
         until: float | None,
     ) -> Awaitable[R]:
-        level, most = _checked_priority(priority), self._maxsize
+        """pairs: uid and payload in turn; terms: delay, at, priority, whether it may be there."""
         script, args = PUT_NEW, pairs
-        if not is_new or level or not (delay is at is most is None):
-            due = _due(delay, at)
-            terms = (_milliseconds(delay), due, level, "" if most is None else most)
-            script, args = PUT, (_often(*terms), *pairs)
+        if terms != _PLAIN or terms[2].__class__ is not int or self._maxsize is not None:
+            delay, at, priority, _ = terms
+            most = "" if self._maxsize is None else self._maxsize
+            level, due = _checked_priority(priority), _due(delay, at)
+            script, args = PUT, (_often(_milliseconds(delay), due, level, most), *pairs)
         if self._durable is None:
             return _Numbered(self, script, args, read, until)
         return self._put_durably(_DurablePut(self, script, args, read, until))
@@ -3998,7 +4012,10 @@ def _blocking(
 ) -> Callable[Concatenate[S, P], R]:
     @wraps(step)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return _run(step(self, *args, **kwargs))
+        coming = step(self, *args, **kwargs)
+        if isinstance(coming, _Call):
+            return cast(R, coming.queue._carry_out_now(coming))
+        return _run(coming)
 
     return method
 

@@ -85,11 +85,8 @@ class DisturbedAsyncQueue(Disturbed, AsyncSafeRedisQueue[Any]):
 
     async def _send(self, call: Any, slot: Any) -> Any:
         if waits(call):
-            try:
-                return await self._park(True)
-            except asyncio.CancelledError:
-                call.left = self.parked
-                raise
+            call.left = self.parked = self._new_stop(True)
+            return await call.left
         trick = self._trick(call, slot)
         reply = await super()._send(call, slot)
         if trick == "unanswered":
@@ -100,8 +97,11 @@ class DisturbedAsyncQueue(Disturbed, AsyncSafeRedisQueue[Any]):
         return left.caught
 
     async def _park(self, waits: bool) -> Any:
-        self.parked = Parked(waits, asyncio.get_running_loop().create_future())
+        self.parked = self._new_stop(waits)
         return await self.parked
+
+    def _new_stop(self, waits: bool) -> Parked:
+        return Parked(waits, asyncio.get_running_loop().create_future())
 
 
 class Waiting:
