@@ -226,6 +226,11 @@ class _Uid(str):
     attempts: int
     leased: bool
 
+    def __reduce__(self) -> tuple[Any, ...]:  # for every protocol of pickle
+        if not hasattr(self, "attempts"):  # of a receipt
+            return from_receipt, (f"{self.token}/{self}",)
+        return _uid, (str(self), self.token, self.attempts, self.leased)
+
 
 def _uid(uid: str, token: str, attempts: int, leased: bool = False) -> _Uid:
     fenced = _Uid(uid)
@@ -777,7 +782,7 @@ class Script:
     in ms or '' for the server's own; what follows the named arguments begins at ARGV[rest].
     ``quick`` is a shorter way for the most frequent case, which ends as ``body`` would. Both may
     begin with a line ``-- needs: ...`` that names `PIECES`; all have ``clock``, and the body
-    ``call``.
+    ``call``. ``reply`` is the class of what it answers, int or list.
 
     A script that errors half-way is not rolled back. So each adds a place before it removes the
     other: stopped after any of its commands it leaves a uid twice, or one without an item, and get
@@ -786,8 +791,8 @@ class Script:
     For tools: no promise between minor versions.
     """
 
-    def __init__(self, keys: str, args: str, body: str, quick: str = "") -> None:
-        self.keys = keys.split()
+    def __init__(self, keys: str, args: str, body: str, quick: str = "", reply: type = int) -> None:
+        self.keys, self.reply = keys.split(), reply
         names = ["number", "at", *args.split()]
         arguments = ", ".join(f"ARGV[{i}]" for i in range(1, len(names) + 1))
         early = {"clock": PIECES["clock"], **_pieces(quick)}
@@ -1060,6 +1065,7 @@ if payload and not redis.call('HGET', meta, uid)
   return {tonumber(now), 0, tonumber(ends or 0), uid, payload, 1}
 end
 """,
+    reply=list,
 )
 
 ACK = Script(
@@ -1107,6 +1113,7 @@ for i = rest, #ARGV, 2 do
 end
 return deadlines
 """,
+    reply=list,
 )
 
 FAIL = Script(
@@ -1233,6 +1240,7 @@ for i = 1, #dying, 2 do
 end
 return found
 """,
+    reply=list,
 )
 
 REVIVE = Script(
@@ -1266,6 +1274,7 @@ end
 answer(#uids .. ' ' .. revived)
 return {#uids, revived}
 """,
+    reply=list,
 )
 
 PURGE_DEAD = Script(
@@ -1319,6 +1328,7 @@ for _, uid in ipairs(uids) do
 end
 return {looked, found}
 """,
+    reply=list,
 )
 
 STATS = Script(
@@ -1350,6 +1360,7 @@ return {
   redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
 }
 """,
+    reply=list,
 )
 
 PURGE = Script(
@@ -1477,6 +1488,7 @@ class _Call(Generic[R]):
     queue: Any
     patient = once = alone = False
     wait = 0.0
+    shape: type | None = None  # of its reply, if that is known
     then: tuple[Any, ...] = ()  # a command that goes with it; there are two replies then
     epoch: int | None = None  # of the pool, of whose server something was asked for it
 
@@ -1573,7 +1585,7 @@ class _Numbered(_Call[R]):
         until: float | None = None,
         keys: Sequence[bytes] | None = None,
     ) -> None:
-        self.queue, self.until = queue, until
+        self.queue, self.until, self.shape = queue, until, script.reply
         self.script, self.args, self.read, self.keys = script, args, read, keys
 
     def begin(self) -> _Slot:
@@ -2694,7 +2706,10 @@ class _Connections:
             slot = self._slots.pop()
         except IndexError:  # asked before, another thread could come in between
             slot = _Slot(self._prefix)
-        return self._next_call(slot)
+        if time.monotonic() > slot.old:
+            return self._next_call(slot)
+        slot.number += 1
+        return slot
 
     def _next_call(self, slot: _Slot) -> _Slot:
         """This slot, or another, for a call of which nothing is known yet."""
@@ -2805,12 +2820,14 @@ class _Connections:
             raise QueueClosed(f"queue {self.name} was closed")
 
     def _check_reply(self, call: _Call[Any], reply: Any) -> None:
-        """Raise what the server said against it."""
+        """Raise what the server said against it, or ConnectionError if that is no reply to it."""
         for each in reply if call.then else (reply,):
             if isinstance(each, Exception):
                 if _is_read_only(each) and not isinstance(each, ReadOnlyError):
                     raise ReadOnlyError(str(each)) from each
                 raise each
+        if call.shape is not None and not isinstance(reply, list if call.then else call.shape):
+            raise ConnectionError(f"the server sent what is no reply: {type(reply).__name__}")
 
     def _run_script(self, script: Script, *args: Any, until: float | None = None) -> _Call[Any]:
         """Run a script as a numbered call; its reply, in bytes.
@@ -4199,8 +4216,8 @@ class SafeRedisQueue(_Steps[T]):
         end, line = call.end(pool.target.socket_timeout), None
         try:
             line = pool.take(end)
-            call.check_epoch(line)
             if call.alone:
+                call.check_epoch(line)
                 line.ended = False
                 self._waits.add(line)
             reply = line.call(call.data(slot), end, 2 if call.then else 1)
@@ -4210,13 +4227,13 @@ class SafeRedisQueue(_Steps[T]):
         finally:
             if call.alone:
                 self._waits.discard(line)
-        if isinstance(reply, Exception) or call.then:
+        if reply.__class__ is not call.shape:
             try:
                 self._check_reply(call, reply)
             except self._outage as error:  # of the server: the next one may reach the new primary
                 self._lost(pool, line, call, error)
                 raise
-            except ResponseError:
+            except Exception:
                 pool.give_back(line)
                 raise
         pool.give_back(line)
@@ -4545,7 +4562,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
             else:
                 epoch, data = line.epoch, call.data(slot)
                 reply = await (line.call(data, end, 2) if call.then else line.ask(data, end))
-            if isinstance(reply, Exception) or call.then:
+            if reply.__class__ is not call.shape:
                 self._check_reply(call, reply)
             return reply
         except self._outage as error:
