@@ -125,7 +125,7 @@ def test_bytes_on_many_idle_connections_are_answers_to_nothing(
 # A call whose connection is known by now, and what cannot be the reply to what it sends first.
 WRONG: dict[str, tuple[Callable[[Any], Any], list[bytes]]] = {
     "put": (lambda queue: queue.put("a", uid="a"), [b"*0\r\n", b"$2\r\nhi\r\n", b"+OK\r\n"]),
-    "put_many": (lambda queue: queue.put_many(["a", "b"]), [b"*1\r\n:1\r\n", b"$-1\r\n"]),
+    "put_many": (lambda queue: queue.put_many(["a", "b"]), [b"$2\r\nhi\r\n", b"$-1\r\n"]),
     "get": (lambda queue: queue.get(-1), [b":0\r\n", b"*0\r\n", b"$-1\r\n", b"+OK\r\n"]),
     "wait": (lambda queue: queue.get(0.05), [b":0\r\n", b"*2\r\n:0\r\n$1\r\na\r\n"]),
     "ack": (lambda queue: queue.ack("a"), [b"*0\r\n", b"$-1\r\n", b"$5\r\nhello\r\n"]),

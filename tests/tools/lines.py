@@ -86,6 +86,35 @@ class AsIfAsync:
 
         return call
 
+    def consume(self, *args: Any, **kw: Any) -> Any:
+        return _AsIfAsyncLoop(self._queue.consume(*args, **kw))
+
+    def processing(self, *args: Any, **kw: Any) -> Any:
+        return _AsIfAsyncLoop(self._queue.processing(*args, **kw))
+
+
+class _AsIfAsyncLoop:
+    """What the blocking consume and processing return, in those words."""
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    async def __aenter__(self) -> Any:
+        entered = self._items.__enter__()
+        return self if entered is self._items else entered
+
+    async def __aexit__(self, *exc: Any) -> Any:
+        return self._items.__exit__(*exc)
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return next(self._items)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
 
 def in_thread(work: Work, queue: Any) -> Any:
     """The result of work on a blocking queue, in this thread."""
