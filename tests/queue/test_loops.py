@@ -31,6 +31,12 @@ pytestmark = pytest.mark.filterwarnings(
 Queue = AsyncSafeRedisQueue[bytes]
 
 
+@pytest.fixture(autouse=True)
+def _left_to_no_other_test() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
 @pytest.fixture
 def lines(server: Server, client: redis.Redis) -> Iterator[Lines]:
     counted = Lines(server)
