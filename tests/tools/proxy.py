@@ -1,15 +1,19 @@
-"""A proxy between a client and its server that loses, cuts, delays and swallows, as told."""
+"""A proxy between a client and its server that loses, cuts, delays, swallows and adds, as told."""
 
 from __future__ import annotations
 
+import fcntl
 import math
 import socket
+import struct
+import termios
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import IO
 
+from helpers import eventually
 from servers import Server
 
 # What can happen to a command. The connection goes with the first three; it stays, and the client
@@ -32,11 +36,15 @@ class Proxy:
     late reply      the reply waits for release
     half reply      half of the reply comes, and then nothing more on its connection, which stays
     drip            the reply comes, a byte now and then
+    stray reply     before the reply comes what nobody asked for: the bytes of `stray`
     """
 
     def __init__(self, server: Server) -> None:
         self.delay = 0.0  # seconds, of each reply
         self.rate = math.inf  # bytes a second, of replies
+        self.stray = b""
+        self.takes_payloads = threading.Event()  # clear: what is large is not read from the client
+        self.takes_payloads.set()
         self.server = server
         self.commands: list[bytes] = []  # the names of those since fail_at
         self._at: tuple[int, str] = (-1, "")
@@ -99,6 +107,19 @@ class Proxy:
         for link in links:
             link.shut()
 
+    @property
+    def connections(self) -> int:
+        """How many were opened until now."""
+        with self._lock:
+            return len(self._links)
+
+    def say(self, data: bytes) -> None:
+        """Send the client what it did not ask for, on each connection; it has come on return."""
+        with self._lock:
+            links = list(self._links)
+        for link in links:
+            link.say(data)
+
     def fault_of(self, command: bytes) -> tuple[str, threading.Event]:
         """What is to happen to this command, which counts; and what ends its being late."""
         with self._lock:
@@ -128,6 +149,7 @@ class Proxy:
 
     def __exit__(self, *exc: object) -> None:
         self._released.set()
+        self.takes_payloads.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
         self._listener.close()
@@ -147,11 +169,23 @@ class _Link:
         self.answered, self._closed = threading.Event(), threading.Event()
         self._threads = [_in_thread(self._forward), _in_thread(self._return)]
 
+    def say(self, data: bytes) -> None:
+        try:
+            self._near.sendall(data)
+        except OSError:  # the client has closed it
+            return
+        eventually(lambda: self._has_arrived() or not self._threads[0].is_alive())
+
+    def _has_arrived(self) -> bool:
+        """Whether the other end has all that was sent, read or not."""
+        unsent = fcntl.ioctl(self._near, termios.TIOCOUTQ, bytes(4))
+        return struct.unpack("i", unsent) == (0,)
+
     def _forward(self) -> None:
         commands = self._near.makefile("rb")
         try:
             while True:
-                command = _read(commands)
+                command = _read(commands, self._proxy.takes_payloads.wait)
                 fault, released = self._proxy.fault_of(_name_of(command))
                 if fault == "lost command":
                     break
@@ -186,6 +220,8 @@ class _Link:
                     self._released.wait()
                 if fault.startswith("late"):
                     self.answered.set()
+                if fault == "stray reply":
+                    self._near.sendall(self._proxy.stray)
                 if fault == "cut reply":
                     self._near.sendall(reply[: len(reply) // 2])
                 if fault in DROPS:
@@ -238,20 +274,22 @@ def _in_thread(function: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _read(stream: IO[bytes]) -> bytes:
+def _read(stream: IO[bytes], before_large: Callable[[], object] = lambda: None) -> bytes:
     """One command or reply, byte for byte, of RESP 2 or 3."""
     line = stream.readline()
     if not line.endswith(b"\r\n"):
         raise EOFError
     kind, rest = line[:1], line[1:-2]
     if kind in b"$=!" and rest != b"-1":
+        if len(rest) > 5:
+            before_large()
         text = stream.read(int(rest) + 2)
         if len(text) < int(rest) + 2:
             raise EOFError
         return line + text
     if kind in b"*~>%" and rest != b"-1":
         count = int(rest) * (2 if kind == b"%" else 1)
-        return line + b"".join(_read(stream) for _ in range(count))
+        return line + b"".join(_read(stream, before_large) for _ in range(count))
     return line
 
 
