@@ -367,6 +367,7 @@ def test_a_queue_given_by_sentinel_outlasts_a_failover(
 
 # -- TLS -------------------------------------------------------------------------------------------
 
+
 def test_over_tls_the_certificate_is_verified(
     face: Face, over_tls: str, certificates: Path
 ) -> None:

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ from proxy import Proxy
 from saferedisqueue import NoItem, SafeRedisQueue
 
 
-class SoftLimit(Exception):
+class LimitError(Exception):
     """As that of a worker's time limit."""
 
 
@@ -36,9 +37,10 @@ class Swallowed(BaseException):
     """Raised some seconds after an error of an alarm that did not come out."""
 
 
-KINDS = (TimeoutError, OSError, ConnectionError, SoftLimit, Stop, KeyboardInterrupt)
+KINDS = (TimeoutError, OSError, ConnectionError, LimitError, Stop, KeyboardInterrupt)
 OVERDUE = 5  # seconds
-CLOSING = ("__del__", "disconnect")  # where redis-py passes over whatever is raised
+# Functions of redis-py and Python, and those they call, which pass over whatever is raised.
+DEAF = ("__del__", "disconnect", "get_lib_version")
 
 wrong: Counter[str] = Counter()  # what went wrong, and how often
 unraisable: list[Any] = []  # raised in a finalizer, out of which nothing can come
@@ -54,7 +56,7 @@ def main(name: str, url: str) -> None:
 
 
 class Alarm:
-    """Raises an error of this kind, once, in a call of the queue; when that is over it is silent."""
+    """Raises an error of this kind, once, in a call of the queue, and after that nothing."""
 
     def __init__(self, kind: type[BaseException]) -> None:
         self.name, self.rang = kind.__name__, False
@@ -62,7 +64,7 @@ class Alarm:
 
     def ring(self, _: int, frame: FrameType | None) -> None:
         around = list(frames(frame))
-        if any(each.f_code.co_name in CLOSING for each in around):
+        if any(each.f_code.co_name in DEAF for each in around):
             signal.setitimer(signal.ITIMER_REAL, 1e-5, OVERDUE)
         elif any(each.f_code.co_filename == saferedisqueue.__file__ for each in around):
             if self.rang:
@@ -158,7 +160,7 @@ def gets(url: str, times: int = 60) -> None:
                 lease = 60 if number % 2 else None
                 if number % 4 < 2:
                     queue.empty()  # so that it is connected, also after an error
-                item = alarm.during(lambda: queue.get(1, lease), moment())
+                item = alarm.during(partial(queue.get, 1, lease), moment())
                 if item is not None:
                     returned += 1
                     fine = alarm.found(item, returned) and near.fail(item.uid)
