@@ -39,8 +39,8 @@ class Swallowed(BaseException):
 
 KINDS = (TimeoutError, OSError, ConnectionError, LimitError, Stop, KeyboardInterrupt)
 OVERDUE = 5  # seconds
-# Functions of redis-py and Python, and those they call, which pass over whatever is raised.
-DEAF = ("__del__", "disconnect", "get_lib_version")
+# Functions of redis-py and Python in which, or under which, what is raised is lost.
+DEAF = ("__del__", "disconnect", "get_lib_version", "start")
 
 wrong: Counter[str] = Counter()  # what went wrong, and how often
 unraisable: list[Any] = []  # raised in a finalizer, out of which nothing can come
