@@ -62,6 +62,11 @@ class Proxy:
         for link in links:
             assert not link.late or link.answered.wait(60), "the server did not answer"
 
+    @property
+    def connections(self) -> int:
+        """How many there have been."""
+        return len(self._links)
+
     def go_silent(self) -> None:
         """Forward nothing more on the connections that there are."""
         with self._lock:
