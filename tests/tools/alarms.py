@@ -40,7 +40,7 @@ class Swallowed(BaseException):
 KINDS = (TimeoutError, OSError, ConnectionError, LimitError, Stop, KeyboardInterrupt)
 OVERDUE = 5  # seconds
 # Functions of redis-py and Python in which, or under which, what is raised is lost.
-DEAF = ("__del__", "disconnect", "get_lib_version", "start")
+DEAF = ("__del__", "_socket_is_closed", "disconnect", "get_lib_version", "start")
 
 wrong: Counter[str] = Counter()  # what went wrong, and how often
 unraisable: list[Any] = []  # raised in a finalizer, out of which nothing can come
@@ -178,7 +178,7 @@ def begin_anew(queue: SafeRedisQueue[bytes]) -> int:
 
 
 def gets_over_tls(url: str) -> None:
-    gets(url, times=15)
+    gets(url, times=8)
 
 
 @contextlib.contextmanager
