@@ -40,7 +40,10 @@ class Swallowed(BaseException):
 KINDS = (TimeoutError, OSError, ConnectionError, LimitError, Stop, KeyboardInterrupt)
 OVERDUE = 5  # seconds
 # Functions of redis-py and Python in which, or under which, what is raised is lost.
-DEAF = ("__del__", "_socket_is_closed", "disconnect", "get_lib_version", "start")
+DEAF = (
+    *("__del__", "__repr__"),  # of a connection and a socket, when they are collected
+    *("_socket_is_closed", "disconnect", "get_lib_version", "start"),
+)
 
 wrong: Counter[str] = Counter()  # what went wrong, and how often
 unraisable: list[Any] = []  # raised in a finalizer, out of which nothing can come
@@ -59,11 +62,13 @@ class Alarm:
     """Raises an error of this kind, once, in a call of the queue, and after that nothing."""
 
     def __init__(self, kind: type[BaseException]) -> None:
-        self.name, self.rang = kind.__name__, False
+        self.name, self.rang, self.is_over = kind.__name__, False, False
         self.error: BaseException = kind("the alarm")
 
     def ring(self, _: int, frame: FrameType | None) -> None:
         around = list(frames(frame))
+        if self.is_over:
+            return
         if any(each.f_code.co_name in DEAF for each in around):
             signal.setitimer(signal.ITIMER_REAL, 1e-5, OVERDUE)
         elif any(each.f_code.co_filename == saferedisqueue.__file__ for each in around):
@@ -86,6 +91,7 @@ class Alarm:
                 wrong[f"{self.name} came out as {type(error).__name__}"] += 1
             return None
         finally:
+            self.is_over = True
             signal.setitimer(signal.ITIMER_REAL, 0)
         if self.rang and self.error not in unraisable:
             wrong[f"{self.name} was swallowed"] += 1
