@@ -7,15 +7,12 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
-import redis.asyncio.cluster
-import redis.asyncio.sentinel
-import redis.cluster
-import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
@@ -29,10 +26,7 @@ from servers import Server
 from topologies import Cluster, Watched, elsewhere, go_on, hang
 
 LONG = 30  # seconds in which what does not hang has come back
-
-TIME_OUTS = pytest.mark.parametrize(
-    "seconds", [None, 2.0], ids=["without time-outs", "with time-outs"]
-)
+TIME_OUTS = pytest.mark.parametrize("seconds", [None, 2.0])  # of the client
 
 
 def flavour(face: Face) -> Any:
@@ -44,9 +38,15 @@ def time_outs(seconds: float | None) -> dict[str, float | None]:
     return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
 
 
-def in_time(call: Callable[[], Any], seconds: float = LONG) -> Any:
-    """The result of a call that is to come back: one that hangs fails, and holds up nothing."""
-    return elsewhere(call).result(seconds)
+def in_time(call: Callable[[], Any], face: Face | None = None) -> Any:
+    """The result of a call that is to come back; one that hangs fails, and is cancelled."""
+    reply = elsewhere(call)
+    try:
+        return reply.result(LONG)
+    finally:
+        if not reply.done() and isinstance(face, Asyncio):  # others use its loop after this
+            face.loop.call_soon_threadsafe(face.task.cancel)
+            reply.exception(LONG)
 
 
 @pytest.fixture
@@ -66,17 +66,17 @@ def closing(stack: ExitStack, face: Face, *clients: Any) -> Any:
     return clients[-1]
 
 
-def check_calls(make: Callable[[], Any], near: Any) -> None:
+def check_calls(face: Face, make: Callable[[], Any], near: Any) -> None:
     """Get, put, and get without end, each of a queue that must ask; ``near`` need not."""
     near.purge()
     uid = near.put("a")
     queue = make()
     with within(2):  # its timeout, and a second
-        assert in_time(lambda: queue.get(1)).uid == uid
+        assert in_time(lambda: queue.get(1), face).uid == uid
     queue = make()
-    uid = in_time(lambda: queue.put("b"))
+    uid = in_time(lambda: queue.put("b"), face)
     queue = make()
-    assert in_time(lambda: queue.get(0)).uid == uid
+    assert in_time(lambda: queue.get(0), face).uid == uid
 
 
 # -- Sentinel --------------------------------------------------------------------------------------
@@ -97,16 +97,38 @@ def sentinel_of(module: Any, watched: Watched, seconds: float | None) -> Any:
     return module.sentinel.Sentinel(watched.addresses, sentinel_kwargs=limits, **limits)
 
 
-@TIME_OUTS
-def test_a_sentinel_that_hangs_holds_up_no_call(
-    face: Face, stack: ExitStack, watched: Watched, seconds: float | None
-) -> None:
-    def make() -> Any:
+@pytest.fixture
+def make_watched(face: Face, stack: ExitStack, watched: Watched) -> Callable[..., Any]:
+    """Makes queues of clients that know the sentinels."""
+
+    def make(seconds: float | None) -> Any:
         sentinel = sentinel_of(flavour(face), watched, seconds)
         client = closing(stack, face, *sentinel.sentinels, sentinel.master_for(watched.name))
         return face.queue(client=client, name="test")
 
-    check_calls(make, face.queue(url=watched.primary.url, name="test"))
+    return make
+
+
+@TIME_OUTS
+def test_a_sentinel_that_hangs_holds_up_no_call(
+    face: Face, watched: Watched, make_watched: Callable[..., Any], seconds: float | None
+) -> None:
+    near = face.queue(url=watched.primary.url, name="test")
+    check_calls(face, lambda: make_watched(seconds), near)
+
+
+def test_where_all_sentinels_hang_calls_keep_their_timeouts(
+    face: Face, watched: Watched, stack: ExitStack, make_watched: Callable[..., Any]
+) -> None:
+    for each in watched.sentinels[1:]:
+        hang(each)
+        stack.callback(go_on, each)
+    queue = make_watched(None)
+    outage = (redis.ConnectionError, redis.TimeoutError)
+    with within(1.5), pytest.raises(outage):
+        in_time(lambda: queue.get(0.5), face)
+    with within(0.5), pytest.raises(outage):
+        in_time(lambda: queue.put("a", timeout=0.5), face)
 
 
 # What the first loop leaves nobody closes.
@@ -145,12 +167,10 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def hung(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A node that has no slots, which may be hung, and is asked first."""
-
-    def first(nodes: list[Any]) -> None:
-        nodes.sort(key=lambda node: node.port != replica.port)
-
     replica = cluster.replica_of(cluster.other_master(cluster.master_of("{test}")))
-    monkeypatch.setattr(random, "shuffle", first)  # as redis-py 8 does with what it asks
+    # redis-py 8 shuffles those that it asks.
+    own_order = partial(list.sort, key=lambda node: node.port != replica.port)
+    monkeypatch.setattr(random, "shuffle", own_order)
     yield replica
     go_on(replica)
 
@@ -178,7 +198,7 @@ def test_a_node_of_another_shard_that_hangs_holds_up_no_call(
 
     near = face.queue(url=node.url, name="{test}")
     hang(hung)
-    check_calls(make, near)
+    check_calls(face, make, near)
 
 
 @LEFT_BY_A_LOOP
@@ -281,7 +301,7 @@ def test_who_was_never_let_in_is_told_so_at_once(
     queue = face.queue(url=address, name="test", credential_provider=Rotated())
     for call in (queue.get, lambda: queue.put("a"), lambda: take(queue)):
         with within(1), pytest.raises(redis.AuthenticationError):
-            in_time(call)
+            in_time(call, face)
 
 
 # -- how often -------------------------------------------------------------------------------------
