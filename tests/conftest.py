@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import redis
 
 import saferedisqueue
 import servers
+import tls
 from combinations import AXES, ROWS, combinations
 from helpers import FACES, SETTINGS, Face, Make
 
@@ -44,6 +46,21 @@ def own_server() -> Iterator[servers.Server]:
     """A server of the test's own, to be killed; its data outlives that."""
     with servers.Server(servers.find(), None, "--appendonly", "yes") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a CA, a server's certificate signed by it, and another CA."""
+    folder = tmp_path_factory.mktemp("certificates")
+    tls.make_certificates(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def over_tls(certificates: Path) -> Iterator[str]:
+    """The address of a server that speaks TLS."""
+    with tls.serving(certificates) as url:
+        yield url
 
 
 @pytest.fixture

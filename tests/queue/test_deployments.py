@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -369,59 +366,6 @@ def test_a_queue_given_by_sentinel_outlasts_a_failover(
 
 
 # -- TLS -------------------------------------------------------------------------------------------
-
-# What Python 3.13 wants of a CA, and of what it signed.
-CERTIFICATES = """
-[req]
-prompt = no
-distinguished_name = name
-[name]
-CN = a server of the tests
-[ca]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign, cRLSign
-subjectKeyIdentifier = hash
-[leaf]
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
-extendedKeyUsage = serverAuth
-subjectKeyIdentifier = hash
-authorityKeyIdentifier = keyid
-subjectAltName = IP:127.0.0.1
-"""
-
-
-def openssl(folder: Path, command: str) -> None:
-    program = shutil.which("openssl")
-    if program is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no openssl on this machine")
-    done = subprocess.run([program, *command.split()], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a CA, a server's certificate signed by it, and another CA."""
-    folder = tmp_path_factory.mktemp("certificates")
-    (folder / "settings").write_text(CERTIFICATES)
-    new = "-config settings -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
-    for ca in ("ca", "other"):
-        openssl(folder, f"req -x509 {new} -keyout {ca}.key -out {ca}.pem -extensions ca -days 2")
-    openssl(folder, f"req {new} -keyout leaf.key -out leaf.csr")
-    sign = "-CA ca.pem -CAkey ca.key -CAcreateserial -extfile settings -extensions leaf -days 2"
-    openssl(folder, f"x509 -req -in leaf.csr {sign} -out leaf.pem")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def over_tls(certificates: Path) -> Iterator[str]:
-    """The address of a server that speaks TLS; of the servers here, only this one was built so."""
-    port = servers.free_port()
-    options = ["--tls-port", str(port), "--tls-auth-clients", "no"]
-    for option, file in (("cert", "leaf.pem"), ("key", "leaf.key"), ("ca-cert", "ca.pem")):
-        options += [f"--tls-{option}-file", str(certificates / file)]
-    with servers.Server(servers.find("redis-7.0"), None, *options):
-        yield f"rediss://127.0.0.1:{port}"
 
 
 def test_over_tls_the_certificate_is_verified(

@@ -17,8 +17,8 @@ import saferedisqueue
 import servers
 from helpers import check_places, snapshot
 from saferedisqueue import SafeRedisQueue
-from servers import Server, free_port
-from topologies import Cluster, info
+from servers import Server
+from topologies import Cluster, info, stranger
 
 THREADS = 8
 KILLS = 100  # 20 ms apart
@@ -101,37 +101,19 @@ def test_threads_that_lose_their_connections_lose_nothing_else(
         disturb(queue, kill_connections(client)).check(client)
 
 
-@pytest.fixture
-def stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server that listens where a connection goes of which nothing is told."""
-    with Server(servers.find(), port=free_port()) as running:
-        init = redis.Connection.__init__
-
-        def lead_astray(connection: Any, *args: Any, **kw: Any) -> None:
-            if len(args) < 2:
-                kw.setdefault("port", running.port)
-            init(connection, *args, **kw)
-
-        monkeypatch.setattr(redis.Connection, "__init__", lead_astray)
-        assert redis.Connection().port == running.port
-        yield running
-
-
-def test_in_a_cluster_threads_that_lose_their_connections_never_reach_another_server(
-    stranger: Server,
-) -> None:
-    with Cluster(servers.find()) as cluster:
+def test_in_a_cluster_threads_that_lose_their_connections_never_reach_another_server() -> None:
+    with stranger(servers.find()) as other, Cluster(servers.find()) as cluster:
         known = {"host": "127.0.0.1", "port": cluster.nodes[0].port, "socket_timeout": 5}
         with (
             redis.RedisCluster(**known) as of_cluster,
             SafeRedisQueue(client=of_cluster, name="test", autoclean_interval=3600) as queue,
             cluster.master_of(queue.ITEMS_KEY).client() as client,
         ):
-            before = info(stranger, "stats")["total_connections_received"]
+            before = info(other, "stats")["total_connections_received"]
             census = disturb(queue, kill_connections(client))
             # Each time it is asked is a connection, and that of now is one.
-            assert info(stranger, "stats")["total_connections_received"] == before + 1
-            assert "db0" not in info(stranger, "keyspace")
+            assert info(other, "stats")["total_connections_received"] == before + 1
+            assert "db0" not in info(other, "keyspace")
             census.check(client, "{test}")
 
 

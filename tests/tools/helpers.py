@@ -368,13 +368,13 @@ def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
 # -- processes, scripts, and what is left ----------------------------------------------------------
 
 
-def run_alone(code: str, server: Server) -> None:
+def run_alone(code: str, server: Server, *arguments: str) -> None:
     """In a process of its own: pytest's has threads, and is not to be forked."""
-    command = [sys.executable, "-c", code, server.url]
+    command = [sys.executable, "-c", code, server.url, *arguments]
     # Not in the checkout, so that it imports the module that is tested here.
     where = server.directory
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=where)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 def call(

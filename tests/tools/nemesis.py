@@ -138,6 +138,17 @@ class Nemesis:
     def cut_connections(self, name: str) -> None:
         self._hit(name, lambda: self._admin(("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")))
 
+    def cut_again(self, name: str) -> None:
+        """Each 20 ms, for some time: what connects anew is cut too."""
+
+        def cut() -> None:
+            until = time.monotonic() + self.random.uniform(0.1, self.settings.lease)
+            while time.monotonic() < until:
+                self._admin(("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"))
+                time.sleep(0.02)
+
+        self._hit(name, cut)
+
     def flush_scripts(self, name: str) -> None:
         self._hit(name, lambda: self._admin(("SCRIPT", "FLUSH")))
 
@@ -185,6 +196,7 @@ FAULTS: dict[str, Callable[[Nemesis, str], None]] = {
     "kill-server": Nemesis.kill_server,
     "restart-server": Nemesis.restart_server,
     "cut-connections": Nemesis.cut_connections,
+    "cut-again": Nemesis.cut_again,
     "flush-scripts": Nemesis.flush_scripts,
     "pause-clients": Nemesis.pause_clients,
     "read-only": Nemesis.read_only,

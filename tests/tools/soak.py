@@ -17,8 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import redis
 
@@ -29,6 +32,7 @@ from nemesis import FAULTS, Fleet, Nemesis
 from saferedis.doctor import examine
 from saferedisqueue import SafeRedisQueue
 from servers import Server, available
+from topologies import Cluster, info, stranger
 from workers import NAME, PRODUCERS, Settings
 
 LEASED = ("get-lease", "get-many", "consume")
@@ -40,6 +44,8 @@ MODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **{name: ((name,), FLEET) for name in FAULTS},
     "everything": (tuple(FAULTS), FLEET),
     "mixed-fleet": (("kill-consumer", "stop-consumer", "kill-producer"), MIXED_FLEET),
+    # On a cluster, and beside it a stranger that listens where a connection may go astray.
+    "threads": (("cut-again",), ("put-threads", "get-threads")),
 }
 DRAIN = 60  # seconds in which everything must have been consumed in the end
 
@@ -48,23 +54,47 @@ def run(mode: str, seconds: float, server_binary: Path, settings: Settings) -> l
     """Run one mode; its history."""
     faults, kinds = MODES[mode]
     is_mixed = "release3" in kinds
-    with (
-        tempfile.TemporaryDirectory(prefix="srq-") as directory,
-        Server(server_binary, None, "--appendonly", "yes", "--appendfsync", "always") as server,
-    ):
-        settings = replace(settings, url=server.url, directory=Path(directory))
+    with tempfile.TemporaryDirectory(prefix="srq-") as directory, ExitStack() as stack:
+        settings = replace(settings, directory=Path(directory))
         if is_mixed:
             settings = replace(settings, interval=1.0)  # whole seconds, as 3.0.0 has them
+        on = _in_cluster if mode == "threads" else _alone
+        server, settings, astray = on(server_binary, settings, stack)
         record = Recorder(settings.directory, "soak")
         record("mode", mode, settings.interval, "mixed" if is_mixed else 4)
         fleet = Fleet(settings, record, kinds)
         try:
             nemesis = Nemesis(server, fleet, settings, f"{settings.seed} {mode}")
             _trouble(nemesis, faults, seconds)
-            _finish(fleet, record, settings)
+            _finish(fleet, record, settings, astray)
         finally:
             fleet.close()
         return history.merge(settings.directory)
+
+
+# The server that faults befall, what all processes are told, and what counts connections astray.
+Place: TypeAlias = "tuple[Server, Settings, Callable[[], int]]"
+
+
+def _alone(binary: Path, settings: Settings, stack: ExitStack) -> Place:
+    options = ("--appendonly", "yes", "--appendfsync", "always")
+    server = stack.enter_context(Server(binary, None, *options))
+    return server, replace(settings, url=server.url), lambda: 0
+
+
+def _in_cluster(binary: Path, settings: Settings, stack: ExitStack) -> Place:
+    """On the master that has the queue, beside a stranger, to whom nobody may ever connect."""
+    other = stack.enter_context(stranger(binary))
+    cluster = stack.enter_context(Cluster(binary))
+    server = cluster.master_of(NAME)
+    settings = replace(settings, url=server.url, cluster=cluster.nodes[0].port)
+
+    def connections() -> int:
+        count: int = info(other, "stats")["total_connections_received"]
+        return count
+
+    before = connections()
+    return server, settings, lambda: connections() - before - 1  # that of now is one
 
 
 def _trouble(nemesis: Nemesis, faults: tuple[str, ...], seconds: float) -> None:
@@ -77,7 +107,7 @@ def _trouble(nemesis: Nemesis, faults: tuple[str, ...], seconds: float) -> None:
         nemesis.bring_about(nemesis.random.choice(faults))
 
 
-def _finish(fleet: Fleet, record: Recorder, settings: Settings) -> None:
+def _finish(fleet: Fleet, record: Recorder, settings: Settings, astray: Callable[[], int]) -> None:
     """End the producers, let the consumers empty the queue, and see what is left."""
     old = [process for process in fleet.running if process.kind == "release3"]
     fleet.end([process for process in fleet.running if process.kind in PRODUCERS] + old)
@@ -92,6 +122,8 @@ def _finish(fleet: Fleet, record: Recorder, settings: Settings) -> None:
         queue.get(-1)
         for payload in client.hvals(queue.ITEMS_KEY):
             record("still", payload.split(b" ", 1)[0].decode("latin-1"))
+        if count := astray():
+            record("amiss", f"{count} connections to a stranger")
         keys = [key for key in client.scan_iter("srq:*") if client.pttl(key) == -1]
         record("left", len(keys))
 

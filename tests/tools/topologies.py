@@ -7,12 +7,14 @@ import signal
 import socket
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
+
+import redis
 
 from helpers import eventually
 from servers import Server, free_port
@@ -28,6 +30,28 @@ def hang(server: Server) -> None:
 
 def go_on(server: Server) -> None:
     os.kill(server.pid, signal.SIGCONT)
+
+
+@contextmanager
+def stranger(binary: Path) -> Iterator[Server]:
+    """A server that listens where a connection goes of which nothing is told.
+
+    That is a port which nobody has, and not 6379: what runs there is none of the tests'.
+    """
+    init = redis.Connection.__init__
+    with Server(binary, port=free_port()) as running:
+
+        def lead_astray(connection: Any, *args: Any, **kw: Any) -> None:
+            if len(args) < 2:
+                kw.setdefault("port", running.port)
+            init(connection, *args, **kw)
+
+        redis.Connection.__init__ = lead_astray
+        try:
+            assert redis.Connection().port == running.port
+            yield running
+        finally:
+            redis.Connection.__init__ = init
 
 
 def elsewhere(step: Callable[[], Any]) -> Future[Any]:

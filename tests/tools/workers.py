@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NoReturn
 
 import redis
@@ -27,7 +28,7 @@ from helpers import Release3
 from history import Recorder, payload_of
 from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue
 
-NAME = "soak"
+NAME = "{soak}"  # in a cluster and elsewhere its keys are the same
 STALL = 0.1  # of a lease: so much delay within one may, with the network's, lose it
 ERRORS = (redis.RedisError, OSError)
 
@@ -44,6 +45,7 @@ class Settings:
     rate: float  # items a second that each producer puts
     slow: float  # part of the items on which work takes longer than the lease
     fails: float = 0.05  # part of the deliveries that are failed
+    cluster: int = 0  # the port of a node of the cluster of which url is the master, if it is one
 
 
 class Worker:
@@ -58,7 +60,11 @@ class Worker:
 
     def queue(self) -> SafeRedisQueue[bytes]:
         interval = self.settings.interval
-        return SafeRedisQueue(url=self.settings.url, name=NAME, autoclean_interval=interval)
+        if not self.settings.cluster:
+            return SafeRedisQueue(url=self.settings.url, name=NAME, autoclean_interval=interval)
+        known: Any = {"host": "127.0.0.1", "port": self.settings.cluster, "socket_timeout": 5}
+        client = redis.RedisCluster(**known)
+        return SafeRedisQueue(client=client, name=NAME, autoclean_interval=interval)
 
     def old_queue(self) -> Release3:
         client = redis.Redis.from_url(self.settings.url)
@@ -316,6 +322,47 @@ def get_3(worker: Worker) -> None:
             worker.record("acked", name, 1)
 
 
+# ---- threads -------------------------------------------------------------------------------------
+
+
+class Sharing(Worker):
+    """A thread of a process whose threads share a queue object."""
+
+    def __init__(self, process: Worker, number: int, shared: SafeRedisQueue[bytes]) -> None:
+        super().__init__(process.settings, f"{process.record.who}-{number}")
+        self.shared = shared
+
+    def queue(self) -> SafeRedisQueue[bytes]:
+        return self.shared
+
+
+def share(worker: Worker, kinds: tuple[str, ...]) -> None:
+    """Have a thread of each kind on one queue object, until this process is ended."""
+    sys.setswitchinterval(1e-5)  # they take turns between any two steps, or nearly
+    queue = worker.queue()
+    failed: SimpleQueue[str] = SimpleQueue()
+
+    def work(own: Sharing, kind: str) -> None:
+        try:
+            _begin(own, kind)
+        except BaseException:
+            failed.put(traceback.format_exc())
+
+    for number, kind in enumerate(kinds):
+        own = Sharing(worker, number, queue)
+        for target, args in ((_watch, (own, os.getppid())), (work, (own, kind))):
+            threading.Thread(target=target, args=args, daemon=True).start()
+    raise RuntimeError(failed.get())
+
+
+def put_in_threads(worker: Worker) -> None:
+    share(worker, ("put", "put", "put-many", "put-urgent"))
+
+
+def get_in_threads(worker: Worker) -> None:
+    share(worker, ("get-lease", "get-lease", "get-plain", "get-many", "consume", "consume-50"))
+
+
 # ---- kinds and processes -------------------------------------------------------------------------
 
 
@@ -331,6 +378,7 @@ PRODUCERS = {
     "put-many": Kind(put_many),
     "put-urgent": Kind(put_urgent),
     "put-3": Kind(put_3),
+    "put-threads": Kind(put_in_threads),
 }
 CONSUMERS = {
     "get-lease": Kind(get, leased=True),
@@ -340,6 +388,7 @@ CONSUMERS = {
     "consume-50": Kind(consume_ahead, leased=True, renews=True),
     "async": Kind(consume_async, leased=True, renews=True),
     "release3": Kind(get_3),
+    "get-threads": Kind(get_in_threads),
 }
 KINDS = {**PRODUCERS, **CONSUMERS}
 
@@ -394,6 +443,13 @@ def spawn(kind: str, who: str, settings: Settings) -> int:
     return pid or _child(kind, who, settings, parent)
 
 
+def _begin(worker: Worker, kind: str) -> None:
+    lease = worker.settings.lease if KINDS[kind].leased else 0
+    worker.lease = lease or None
+    worker.record("start", kind, lease, int(KINDS[kind].renews))
+    KINDS[kind].run(worker)
+
+
 def _child(kind: str, who: str, settings: Settings, parent: int) -> NoReturn:
     code = 1
     try:
@@ -406,10 +462,7 @@ def _child(kind: str, who: str, settings: Settings, parent: int) -> NoReturn:
         threading.Thread(target=_watch, args=(worker, parent), daemon=True).start()
         if kind == "server":
             _watch_server(worker)
-        lease = settings.lease if KINDS[kind].leased else 0
-        worker.lease = lease or None
-        worker.record("start", kind, lease, int(KINDS[kind].renews))
-        KINDS[kind].run(worker)
+        _begin(worker, kind)
     except SystemExit:
         code = 0
         worker.record("end", 0)
