@@ -88,7 +88,7 @@ from datetime import datetime
 from enum import Enum
 from functools import lru_cache, partial, wraps
 from pathlib import Path
-from types import CoroutineType, FunctionType
+from types import CoroutineType, FunctionType, NoneType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -118,6 +118,7 @@ from redis.exceptions import (
     ClusterDownError,
     ConnectionError,
     MasterDownError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -559,6 +560,24 @@ local function not_noted(failed)
   return failed
 end
 """,
+    "uids": """
+-- Uids as one text, each with its length before it: a uid may be of any bytes.
+local function joined(uids)
+  local parts = {}
+  for i, uid in ipairs(uids) do parts[i] = #uid .. ':' .. uid end
+  return table.concat(parts)
+end
+local function split(text)
+  local uids, at = {}, 1
+  while at <= #text do
+    local colon = string.find(text, ':', at, true)
+    local last_of_it = colon + string.sub(text, at, colon - 1)
+    uids[#uids + 1] = string.sub(text, colon + 1, last_of_it)
+    at = last_of_it + 1
+  end
+  return uids
+end
+""",
     "meta": """
 -- meta of a uid is 'deliveries time token score': how often it was delivered, when (in ms) and as
 -- what for the last time, and the score of its priority. The time is BACK when it has come back
@@ -782,7 +801,7 @@ class Script:
     in ms or '' for the server's own; what follows the named arguments begins at ARGV[rest].
     ``quick`` is a shorter way for the most frequent case, which ends as ``body`` would. Both may
     begin with a line ``-- needs: ...`` that names `PIECES`; all have ``clock``, and the body
-    ``call``. ``reply`` is the class of what it answers, int or list.
+    ``call``. It answers with a list of at least ``reply`` values, or if that is None with a number.
 
     A script that errors half-way is not rolled back. So each adds a place before it removes the
     other: stopped after any of its commands it leaves a uid twice, or one without an item, and get
@@ -791,7 +810,9 @@ class Script:
     For tools: no promise between minor versions.
     """
 
-    def __init__(self, keys: str, args: str, body: str, quick: str = "", reply: type = int) -> None:
+    def __init__(
+        self, keys: str, args: str, body: str, quick: str = "", reply: int | None = None
+    ) -> None:
         self.keys, self.reply = keys.split(), reply
         names = ["number", "at", *args.split()]
         arguments = ", ".join(f"ARGV[{i}]" for i in range(1, len(names) + 1))
@@ -903,7 +924,7 @@ CLAIM = Script(
     "items queue ackbuf backup backuplock meta leases delayed priority dead reasons paused",
     "token interval lease count most woken moved seen",
     """
--- needs: held forget unlimited moved autoclean next_due
+-- needs: uids held forget unlimited moved autoclean next_due
 -- Ack ARGV[rest], uid and token in turn; bring back what is due and what its holders left; then
 -- hand out up to `count` ready uids as the delivery `token`.
 -- interval: ms between two autocleans, or ''. lease: ms, or '' for none. most: deliveries, or ''.
@@ -914,7 +935,7 @@ local now, out = clock(), {}
 local ends = lease ~= '' and string.format('%.0f', now + lease)
 local reply = {tonumber(now), 0, tonumber(ends or 0)}
 if said then
-  for _, uid in ipairs(said ~= '' and cmsgpack.unpack(said) or {}) do
+  for _, uid in ipairs(split(said)) do
     local place, about = held(uid, token)
     if place then
       if place == leases then reply[3] = tonumber(redis.call('ZSCORE', leases, uid)) end
@@ -1034,11 +1055,11 @@ if exhausted and #out == 0 then
     redis.call('UNLINK', ackbuf, backup, meta, leases, delayed, priority, dead, reasons)
   end
 end
-answer(out[1] and cmsgpack.pack(out) or '')
+answer(joined(out))
 return reply
 """,
     """
--- needs: noted token meta forget_one
+-- needs: uids noted token meta forget_one
 -- One item that was never delivered, nothing rarely used in use, nothing due, and at most one ack.
 local uid = count == '1' and woken ~= '1' and not ARGV[rest + 2]
   and redis.call('LINDEX', queue, '-1')
@@ -1049,7 +1070,7 @@ if payload and not redis.call('HGET', meta, uid)
     and redis.call('EXISTS', delayed, priority, paused) == 0
     and redis.call('ZCOUNT', leases, '-inf', now) == 0
     and (interval == '' or redis.call('PTTL', backuplock) >= 0)
-    and noted(cmsgpack.pack({uid})) then
+    and noted(joined({uid})) then
   if done then
     local there = forget_one(done)
     if type(there) == 'table' then return not_noted(there) end
@@ -1065,7 +1086,7 @@ if payload and not redis.call('HGET', meta, uid)
   return {tonumber(now), 0, tonumber(ends or 0), uid, payload, 1}
 end
 """,
-    reply=list,
+    reply=3,
 )
 
 ACK = Script(
@@ -1113,7 +1134,7 @@ for i = rest, #ARGV, 2 do
 end
 return deadlines
 """,
-    reply=list,
+    reply=1,
 )
 
 FAIL = Script(
@@ -1169,12 +1190,12 @@ UNDO = Script(
     "items queue ackbuf backup meta leases priority",
     "token woken moved seen",
     """
--- needs: give_back moved unlimited
+-- needs: uids give_back moved unlimited
 -- Undo the call before this one, the claim `token` (none if ''), and what a BLMOVE moved for it. If
 -- that claim is still on its way it will be refused, being older than this call. Returns 1.
 if said then return 1 end
 lift_memory_limit()
-local uids = token ~= '' and before ~= '' and cmsgpack.unpack(before) or {}
+local uids = token ~= '' and split(before) or {}
 for i = #uids, 1, -1 do give_back(uids[i], token, 1) end
 if woken == '1' then give_moved_back(moved, seen) end
 answer('')
@@ -1240,7 +1261,7 @@ for i = 1, #dying, 2 do
 end
 return found
 """,
-    reply=list,
+    reply=0,
 )
 
 REVIVE = Script(
@@ -1274,7 +1295,7 @@ end
 answer(#uids .. ' ' .. revived)
 return {#uids, revived}
 """,
-    reply=list,
+    reply=2,
 )
 
 PURGE_DEAD = Script(
@@ -1328,7 +1349,7 @@ for _, uid in ipairs(uids) do
 end
 return {looked, found}
 """,
-    reply=list,
+    reply=2,
 )
 
 STATS = Script(
@@ -1360,7 +1381,7 @@ return {
   redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
 }
 """,
-    reply=list,
+    reply=7,
 )
 
 PURGE = Script(
@@ -1488,7 +1509,8 @@ class _Call(Generic[R]):
     queue: Any
     patient = once = alone = False
     wait = 0.0
-    shape: type | None = None  # of its reply, if that is known
+    kinds: tuple[type, ...] = ()  # of its reply, if they are known
+    least = 0  # values in it, if it is a list
     then: tuple[Any, ...] = ()  # a command that goes with it; there are two replies then
     epoch: int | None = None  # of the pool, of whose server something was asked for it
 
@@ -1536,12 +1558,22 @@ class _Call(Generic[R]):
         """It failed, and is not sent again; ``known``: the server has refused it."""
 
 
+_NUMBER: Final = (int,)
+_LIST: Final = (list,)
+_TEXT: Final = (bytes, NoneType)
+# What else is asked for, and what it is answered with.
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("HEXISTS", "HLEN", "LLEN", "ZCARD", "DEL", "PTTL", "DBSIZE"), _NUMBER),
+    **dict.fromkeys(("BLMOVE", "HGET", "SET", "INFO"), _TEXT),
+}
+
+
 class _Command(_Call[Any]):
     """One that is no script; its result is its reply, in bytes."""
 
     def __init__(self, queue: Any, *parts: Any, until: float | None = None) -> None:
         super().__init__(queue, until)
-        self.parts = parts
+        self.parts, self.kinds = parts, _KINDS.get(parts[0] if parts else "", ())
 
     def begin(self) -> None:
         self.queue._check_owner()
@@ -1585,7 +1617,8 @@ class _Numbered(_Call[R]):
         until: float | None = None,
         keys: Sequence[bytes] | None = None,
     ) -> None:
-        self.queue, self.until, self.shape = queue, until, script.reply
+        self.queue, self.until = queue, until
+        self.kinds, self.least = (_NUMBER, 0) if script.reply is None else (_LIST, script.reply)
         self.script, self.args, self.read, self.keys = script, args, read, keys
 
     def begin(self) -> _Slot:
@@ -2076,7 +2109,7 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
     def __init__(self, connection: Any, epoch: int) -> None:
         super().__init__(connection, epoch)
         reader = _reader(connection)
-        self._feed, self._gets = reader.feed, reader.gets
+        self._feed, self._gets, self._has_data = reader.feed, reader.gets, reader.has_data
         self._loop = asyncio.get_running_loop()
         self._awaited: deque[tuple[asyncio.Future[Any], float]] = deque()  # and when it is too late
         self._out: list[bytes] = []  # what the next turn writes
@@ -2158,6 +2191,8 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
                 answered += 1
                 if not future.done():
                     future.set_result(reply)
+            if not awaited and self._has_data():
+                raise IndexError
         except IndexError:
             self._fail("the server sent more than it was asked for")
         except _BrokenReply as error:
@@ -2744,9 +2779,12 @@ class _Connections:
         """Send a call until it is answered, or nobody awaits it any more; its result."""
         slot = call.begin()
         result: Any = call.answered(slot, await self._reply_to(call, slot))
-        while isinstance(result, CoroutineType):
-            result = await result
-        return cast(R, result)
+        return await result if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
+
+    async def _carry_on(self, call: _Call[R], slot: _Slot | None, error: BaseException) -> R:
+        """The same, when the first try has failed so."""
+        result: Any = call.answered(slot, await self._again(call, slot, error))
+        return await result if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
 
     async def _reply_to(self, call: _Call[Any], slot: _Slot | None) -> Any:
         try:
@@ -2823,13 +2861,17 @@ class _Connections:
 
     def _check_reply(self, call: _Call[Any], reply: Any) -> None:
         """Raise what the server said against it, or ConnectionError if that is no reply to it."""
+        first = reply[0] if call.then else reply
         for each in reply if call.then else (reply,):
             if isinstance(each, Exception):
                 if _is_read_only(each) and not isinstance(each, ReadOnlyError):
                     raise ReadOnlyError(str(each)) from each
                 raise each
-        if call.shape is not None and not isinstance(reply, list if call.then else call.shape):
-            raise ConnectionError(f"the server sent what is no reply: {type(reply).__name__}")
+        short = isinstance(first, list) and len(first) < call.least
+        if short or (call.kinds and not isinstance(first, call.kinds)):
+            raise ConnectionError(
+                f"the server sent what is no reply to that: {type(first).__name__}"
+            )
 
     def _run_script(self, script: Script, *args: Any, until: float | None = None) -> _Call[Any]:
         """Run a script as a numbered call; its reply, in bytes.
@@ -2927,7 +2969,7 @@ class _Claim(_Numbered[R]):
     _ends = 0  # the deadline of its leases, by the server's clock, or 0
     _sent = False  # whether the outcome of the latest is not known
     _found = False  # whether it has brought anything
-    _over = False
+    _over = _ended = False  # whether it was abandoned, or has its result
 
     def __init__(
         self,
@@ -2978,12 +3020,14 @@ class _Claim(_Numbered[R]):
         assert slot is not None
         try:
             self._take(slot, reply)
-            if self.items and not self._undecodable:
-                self.queue._slots.append(slot)
-                return self.read(self)
+            if self._undecodable or not self.items:
+                return self._go_on(slot)
+            result = self.read(self)
+            self._ended = True
+            self.queue._slots.append(slot)
+            return result
         except BaseException as error:  # of a signal handler, or a class of items
             return self._undone(slot, error)
-        return self._go_on(slot)
 
     def _take(self, slot: _Slot, reply: Any) -> None:
         """What the reply says, and the items in it."""
@@ -3022,10 +3066,12 @@ class _Claim(_Numbered[R]):
                     queue._check_open(self._closings)
                 slot = queue._next_call(slot)
                 self._take(slot, await queue._reply_to(self, slot))
+            result: Any = self.read(self)
+            self._ended = True
+            queue._slots.append(slot)
         except BaseException as error:
             return await self._undone(slot, error)
-        queue._slots.append(slot)
-        return self.read(self)
+        return await result if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
 
     async def _undone(self, slot: _Slot, error: BaseException) -> NoReturn:
         if not isinstance(error, GeneratorExit):
@@ -3051,13 +3097,15 @@ class _Claim(_Numbered[R]):
         """Hand back what was claimed, and what a wait has moved, or still moves."""
         queue: Any = self.queue
         try:
+            if self._ended:
+                queue._slots.remove(slot)  # of a get that was interrupted at its very end
             if self.left is not None:
                 self.moved = await queue._end_wait(self.left, self)
             if self._found or self.moved or self._sent:
                 await _Undo(self, slot)
             else:
                 queue._slots.append(slot)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, ValueError) as error:
             log.warning("queue %s: a get was interrupted and could not hand back: %s; what it took "
                         "comes back later", queue.name, error)  # fmt: skip
 
@@ -3420,7 +3468,7 @@ class _Steps(_Connections, Generic[T]):
             # UNBLOCKED: a fail-over, or CLIENT UNBLOCK.
             if str(error).startswith("UNBLOCKED") or _serves_nobody(error):
                 return
-            if not re.search("^NOPERM|unknown command", str(error)):
+            if not isinstance(error, NoPermissionError) and "unknown command" not in str(error):
                 raise
             self._may_wait = False
             log.warning(
@@ -3914,7 +3962,7 @@ class _ConsumeSteps(_HoldingSteps[D]):
             self._acked(done)
             self._coming = iter(fetched)
             # A lease may have ended meanwhile.
-            return (self._take_ahead() or self._next()) if fetched else None
+            return (self._take_ahead() or self._next_ahead()) if fetched else None
 
         acks = [item.uid for item in done]
         return self._claim(self._prefetch, self._timeout, acks, read)
@@ -3933,6 +3981,12 @@ class _ConsumeSteps(_HoldingSteps[D]):
                 return item
             item._state, item.lost = _State.SETTLED, True  # somebody else's now
         return None
+
+    def _take_from_hand(self) -> None:
+        """What a signal handler has kept from being given out was not delivered."""
+        item, self._current = self._current, None
+        if item is not None and item._state is _State.IN_HAND:
+            item._state = _State.AHEAD
 
     def _finish_current(self) -> None:
         item, self._current = self._current, None
@@ -4016,7 +4070,7 @@ class _ConsumeSteps(_HoldingSteps[D]):
 def _run(step: Awaitable[R]) -> R:
     """The result of a step whose hooks never suspend."""
     if isinstance(step, _Call):
-        return cast(R, step.queue._carry_out_now(step))
+        return step.queue._carry_out_now(step)  # type: ignore[no-any-return]
     coroutine = cast("Coroutine[Any, Any, R]", step)
     try:
         coroutine.send(None)
@@ -4031,10 +4085,10 @@ def _blocking(
 ) -> Callable[Concatenate[S, P], R]:
     @wraps(step)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        coming = step(self, *args, **kwargs)
+        coming: Any = step(self, *args, **kwargs)
         if isinstance(coming, _Call):
-            return cast(R, coming.queue._carry_out_now(coming))
-        return _run(coming)
+            return coming.queue._carry_out_now(coming)  # type: ignore[no-any-return]
+        return cast(R, _run(coming))
 
     return method
 
@@ -4125,10 +4179,14 @@ class Consumer(_BlockingConsume[T]):
     def __next__(self) -> Delivery[T]:
         if self._pid != os.getpid():
             self._refuse_fork()
-        self._finish_current()
-        item = self._take_ahead() if self._renew else None
-        if item is None:
-            item = _run(self._next())
+        try:
+            self._finish_current()
+            item = self._take_ahead() if self._renew else None
+            if item is None:
+                item = _run(self._next())
+        except BaseException:
+            self._take_from_hand()
+            raise
         if item is None:
             raise StopIteration
         return item
@@ -4201,13 +4259,11 @@ class SafeRedisQueue(_Steps[T]):
         """As _carry_out, without a coroutine where the first try is answered."""
         slot = call.begin()
         try:
-            reply = self._exchange(call, slot)
+            result: Any = call.answered(slot, self._exchange(call, slot))
         except BaseException as error:
-            reply = _run(self._again(call, slot, error))
-        result: Any = call.answered(slot, reply)
-        if isinstance(result, (CoroutineType, _Call)):
-            result = _run(result)
-        return cast(R, result)
+            result = _run(self._carry_on(call, slot, error))
+        # No call from here on: a handler that raised in it would leave an item with nobody.
+        return _run(result) if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
 
     async def _send(self, call: _Call[Any], slot: _Slot | None) -> Any:
         return self._exchange(call, slot)
@@ -4229,7 +4285,7 @@ class SafeRedisQueue(_Steps[T]):
         finally:
             if call.alone:
                 self._waits.discard(line)
-        if reply.__class__ is not call.shape:
+        if reply.__class__ is not int or call.kinds is not _NUMBER:
             try:
                 self._check_reply(call, reply)
             except self._outage as error:  # of the server: the next one may reach the new primary
@@ -4566,7 +4622,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
             else:
                 epoch, data = line.epoch, call.data(slot)
                 reply = await (line.call(data, end, 2) if call.then else line.ask(data, end))
-            if reply.__class__ is not call.shape:
+            if reply.__class__ is not int or call.kinds is not _NUMBER:
                 self._check_reply(call, reply)
             return reply
         except self._outage as error:

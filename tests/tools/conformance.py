@@ -293,10 +293,8 @@ def said(number: int, answer: Any) -> str:
     """An answer as it stands in last:<slot>."""
     if isinstance(answer, tuple) and answer and isinstance(answer[0], int):
         answer = " ".join(map(str, answer))
-    elif isinstance(answer, tuple):  # a short list of short strings in MessagePack
-        count = len(answer)
-        head = chr(0x90 + count) if count < 16 else "\xdc" + chr(count >> 8) + chr(count & 255)
-        answer = head + "".join(chr(0xA0 + len(uid)) + uid for uid in answer) if answer else ""
+    elif isinstance(answer, tuple):
+        answer = "".join(f"{len(uid)}:{uid}" for uid in answer)
     return f"{number} {answer}"
 
 
