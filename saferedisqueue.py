@@ -52,6 +52,7 @@ To vendor it, copy this file: it needs Python 3.11 or later and the package ``re
 from __future__ import annotations
 
 import asyncio
+import builtins
 import copy
 import hashlib
 import importlib
@@ -63,18 +64,31 @@ import queue
 import random
 import re
 import secrets
+import select
+import signal
+import socket
 import sys
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from enum import Enum
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from pathlib import Path
-from types import FunctionType
+from types import CoroutineType, FunctionType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -107,13 +121,17 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,
     TryAgainError,
 )
 from redis.retry import Retry
+
+try:
+    import hiredis
+except ImportError:
+    hiredis = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import argparse
@@ -134,6 +152,7 @@ __all__ = [
     "NotDurable",
     "PayloadTooLarge",
     "Processing",
+    "QueueClosed",
     "QueueFull",
     "SafeRedisQueue",
     "SafeRedisQueueError",
@@ -169,6 +188,10 @@ class PayloadTooLarge(SafeRedisQueueError, ValueError):
     """An item whose payload has more bytes than ``max_payload``; nothing was stored."""
 
 
+class QueueClosed(SafeRedisQueueError):
+    """The queue was closed, by another thread or task while this one waited, or for good."""
+
+
 class NotDurable(SafeRedisQueueError):
     """A put that was not confirmed as ``durable`` asks, or a server that cannot confirm it.
 
@@ -202,6 +225,11 @@ class _Uid(str):
     token: str
     attempts: int
     leased: bool
+
+    def __reduce__(self) -> tuple[Any, ...]:  # for every protocol of pickle
+        if not hasattr(self, "attempts"):  # of a receipt
+            return from_receipt, (f"{self.token}/{self}",)
+        return _uid, (str(self), self.token, self.attempts, self.leased)
 
 
 def _uid(uid: str, token: str, attempts: int, leased: bool = False) -> _Uid:
@@ -314,12 +342,19 @@ class DeadItem(NamedTuple):
 
 def _new_uids(count: int) -> list[str]:
     """UUIDs of version 7: the first 48 bits are the time in ms (RFC 9562, section 5.7)."""
-    time_ms = f"{time.time_ns() // 1_000_000:012x}"
-    front, chance = f"{time_ms[:8]}-{time_ms[8:]}-7", os.urandom(9 * count).hex()
+    now, chance = "%012x" % (time.time_ns() // 1_000_000), os.urandom(9 * count).hex()
+    front = f"{now[:8]}-{now[8:]}-7"
     return [  # "8", one of the four that stand there: 72 bits of chance in each ms are enough
         f"{front}{chance[i : i + 3]}-8{chance[i + 3 : i + 6]}-{chance[i + 6 : i + 18]}"
         for i in range(0, 18 * count, 18)
     ]
+
+
+def _new_uid() -> str:
+    """One of them, in less time."""
+    digits = f"{time.time_ns() // 1_000_000:012x}{os.urandom(9).hex()}"
+    front = f"{digits[:8]}-{digits[8:12]}-7{digits[12:15]}"
+    return f"{front}-8{digits[15:18]}-{digits[18:]}"
 
 
 def _put_at(uid: str) -> float | None:
@@ -747,7 +782,7 @@ class Script:
     in ms or '' for the server's own; what follows the named arguments begins at ARGV[rest].
     ``quick`` is a shorter way for the most frequent case, which ends as ``body`` would. Both may
     begin with a line ``-- needs: ...`` that names `PIECES`; all have ``clock``, and the body
-    ``call``.
+    ``call``. ``reply`` is the class of what it answers, int or list.
 
     A script that errors half-way is not rolled back. So each adds a place before it removes the
     other: stopped after any of its commands it leaves a uid twice, or one without an item, and get
@@ -756,8 +791,8 @@ class Script:
     For tools: no promise between minor versions.
     """
 
-    def __init__(self, keys: str, args: str, body: str, quick: str = "") -> None:
-        self.keys = keys.split()
+    def __init__(self, keys: str, args: str, body: str, quick: str = "", reply: type = int) -> None:
+        self.keys, self.reply = keys.split(), reply
         names = ["number", "at", *args.split()]
         arguments = ", ".join(f"ARGV[{i}]" for i in range(1, len(names) + 1))
         early = {"clock": PIECES["clock"], **_pieces(quick)}
@@ -1030,6 +1065,7 @@ if payload and not redis.call('HGET', meta, uid)
   return {tonumber(now), 0, tonumber(ends or 0), uid, payload, 1}
 end
 """,
+    reply=list,
 )
 
 ACK = Script(
@@ -1077,6 +1113,7 @@ for i = rest, #ARGV, 2 do
 end
 return deadlines
 """,
+    reply=list,
 )
 
 FAIL = Script(
@@ -1203,6 +1240,7 @@ for i = 1, #dying, 2 do
 end
 return found
 """,
+    reply=list,
 )
 
 REVIVE = Script(
@@ -1236,6 +1274,7 @@ end
 answer(#uids .. ' ' .. revived)
 return {#uids, revived}
 """,
+    reply=list,
 )
 
 PURGE_DEAD = Script(
@@ -1289,6 +1328,7 @@ for _, uid in ipairs(uids) do
 end
 return {looked, found}
 """,
+    reply=list,
 )
 
 STATS = Script(
@@ -1320,6 +1360,7 @@ return {
   redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
 }
 """,
+    reply=list,
 )
 
 PURGE = Script(
@@ -1336,11 +1377,281 @@ return dropped
 )
 
 
-# ---- Connections -------------------------------------------------------------------------------
+# ---- Calls -------------------------------------------------------------------------------------
+
+# What is sent, and what its reply means.
 
 _CHUNK_ITEMS: Final = 250  # so that no script holds the server for 10 ms
 _CHUNK_BYTES: Final = 1_000_000
 _SLOT_SECONDS: Final = 1800  # that a slot is used; the scripts keep its answers for an hour
+_TRY_SECONDS: Final = 5.0  # for one try of a call whose client has no time-out, or that is patient
+_GRACE: Final = 0.5  # seconds after its timeout for which a get still awaits a reply
+_LAST: Final = 0.9  # and in which it must have given up on everything
+_WAY_OUT: Final = 2.0  # seconds in all for what is done on leaving: giving back, ending a helper
+
+
+class _Packed(NamedTuple):
+    """Parts of a command that are sent often, as they are sent."""
+
+    length: int
+    data: bytes
+
+
+# How the bulk strings of RESP, the protocol of Redis, begin that have a usual length.
+_SIZES: Final = tuple(b"$%d\r\n" % n for n in range(4096))
+
+
+def _bulks(parts: Iterable[Any]) -> tuple[int, list[bytes]]:
+    """Strings, bytes and numbers as bulk strings: how many, and their pieces."""
+    pieces: list[bytes] = []
+    length = 0
+    for part in parts:
+        kind = type(part)  # asked for first, because each call comes through here
+        if kind is _Packed:
+            pieces.append(part.data)
+            length += part.length
+            continue
+        if kind is str:
+            part = part.encode()
+        elif kind is not bytes and not isinstance(part, bytes):
+            part = b"%d" % part if isinstance(part, int) else str(part).encode()
+        size = len(part)
+        pieces += (_SIZES[size] if size < 4096 else b"$%d\r\n" % size, part, b"\r\n")
+        length += 1
+    return length, pieces
+
+
+def _packed(parts: Iterable[Any]) -> _Packed:
+    length, pieces = _bulks(parts)
+    return _Packed(length, b"".join(pieces))
+
+
+def _on_the_wire(command: Iterable[Any]) -> bytes:
+    """A command as it is sent."""
+    length, pieces = _bulks(command)
+    pieces.insert(0, b"*%d\r\n" % length)
+    return b"".join(pieces)
+
+
+@lru_cache(typed=True)
+def _often(*parts: Any) -> _Packed:
+    """Those that are the same in many calls."""
+    return _packed(parts)
+
+
+class _Slot:
+    """Who calls: one call at a time uses it, and it counts them, so that each has a number.
+
+    Its key expires an hour after its first call, so it is ``old`` half an hour before.
+    """
+
+    __slots__ = ("heads", "key", "name", "number", "old")
+
+    def __init__(self, prefix: bytes) -> None:
+        self.name = secrets.token_urlsafe(9)
+        self.key = prefix + b"last:" + self.name.encode()
+        self.number = 0
+        self.old = time.monotonic() + _SLOT_SECONDS  # from then on
+        self.heads: dict[Script, _Packed] = {}  # how the command that runs each begins
+
+    @property
+    def token(self) -> str:
+        return f"{self.name}:{self.number}"
+
+
+def _until(timeout: float | None) -> float | None:
+    """When a call that begins now must be over, by the monotonic clock."""
+    if timeout is None:
+        return None
+    _check_seconds("timeout", timeout, least=0.001)
+    return time.monotonic() + timeout
+
+
+def _from_now(seconds: float) -> float:
+    return time.monotonic() + seconds
+
+
+def _as_it_is(reply: Any) -> Any:
+    return reply
+
+
+class _Call(Generic[R]):
+    """One call: what is sent, and what its reply means. It may be awaited.
+
+    until: by the monotonic clock, after which nobody awaits it; None: as the client is configured
+    patient: it is sent again until then, not just as often as the client's retry policy says
+    once: it is not, but for a connection that may have been lost while it was idle
+    wait: seconds that the server may take if all is well
+    alone: it holds up whatever is behind it on its connection
+    """
+
+    queue: Any
+    patient = once = alone = False
+    wait = 0.0
+    shape: type | None = None  # of its reply, if that is known
+    then: tuple[Any, ...] = ()  # a command that goes with it; there are two replies then
+    epoch: int | None = None  # of the pool, of whose server something was asked for it
+
+    def __init__(self, queue: Any, until: float | None = None) -> None:
+        self.queue, self.until = queue, until
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return cast("Generator[Any, None, R]", self.queue._carry_out(self).__await__())
+
+    def check_epoch(self, line: Any) -> None:
+        """Raise ConnectionError if this line may be to another server than it was prepared for."""
+        if self.epoch not in (None, line.epoch):
+            raise ConnectionError("the connection was lost")
+
+    def end(self, own: float | None) -> float:
+        """When a try that begins now is over; own: the client's time-out."""
+        limit = _TRY_SECONDS if self.patient or self.wait else own
+        end = math.inf if limit is None else time.monotonic() + limit + self.wait
+        if self.until is None:
+            return end
+        return min(end, self.until + (_GRACE if self.patient else 0))
+
+    # What is to be done with it, in the order of its life.
+
+    def begin(self) -> _Slot | None:
+        """The slot that it is sent with; none for what may be sent twice without a number."""
+        raise NotImplementedError
+
+    def data(self, slot: _Slot | None) -> bytes:
+        """As it is sent."""
+        raise NotImplementedError
+
+    def send_in_full(self) -> bool:
+        """From now on with the text of its script, which the server does not know; False if so."""
+        return False
+
+    async def prepare(self) -> None:
+        """Before it is sent again: the server may be another one."""
+
+    def answered(self, slot: _Slot | None, reply: Any) -> R | Coroutine[Any, Any, R]:
+        """Its result, or what comes to it."""
+        raise NotImplementedError
+
+    async def abandoned(self, slot: _Slot | None, known: bool) -> None:
+        """It failed, and is not sent again; ``known``: the server has refused it."""
+
+
+class _Command(_Call[Any]):
+    """One that is no script; its result is its reply, in bytes."""
+
+    def __init__(self, queue: Any, *parts: Any, until: float | None = None) -> None:
+        super().__init__(queue, until)
+        self.parts = parts
+
+    def begin(self) -> None:
+        self.queue._check_owner()
+
+    def data(self, slot: _Slot | None) -> bytes:
+        return _on_the_wire(self.parts)
+
+    def answered(self, slot: _Slot | None, reply: Any) -> Any:
+        return reply
+
+
+class _Wait(_Command):
+    """One that the server answers after so many seconds, or when there is something.
+
+    left: of asyncio, where it may go on: its pool, line and task
+    """
+
+    patient = alone = True
+    left: Any = None
+
+    def __init__(self, queue: Any, *parts: Any, until: float | None, wait: float) -> None:
+        super().__init__(queue, *parts, until=until)
+        self.wait = wait
+
+
+class _Numbered(_Call[R]):
+    """One of a script, as a numbered call: sent again, it changes nothing more.
+
+    keys: all but the last, if they are not all the queue's
+    read: makes the result of the reply
+    """
+
+    _in_full = False
+
+    def __init__(
+        self,
+        queue: Any,
+        script: Script,
+        args: tuple[Any, ...],
+        read: Callable[[Any], R],
+        until: float | None = None,
+        keys: Sequence[bytes] | None = None,
+    ) -> None:
+        self.queue, self.until, self.shape = queue, until, script.reply
+        self.script, self.args, self.read, self.keys = script, args, read, keys
+
+    def begin(self) -> _Slot:
+        return cast(_Slot, self.queue._take_slot())
+
+    def data(self, slot: _Slot | None) -> bytes:
+        assert slot is not None
+        head = None if self.keys or self._in_full else slot.heads.get(self.script)
+        if head is None:
+            head = self._head(slot)
+        number, at = b"%d" % slot.number, self.queue._at
+        length, pieces = _bulks(self.args if at == "" else (at, *self.args))
+        if at == "":
+            length += 1
+            pieces.insert(0, b"$0\r\n\r\n")
+        start = b"*%d\r\n" % (head.length + 1 + length)
+        return b"".join((start, head.data, _SIZES[len(number)], number, b"\r\n", *pieces))
+
+    def _head(self, slot: _Slot) -> _Packed:
+        """How the command that runs the script begins: up to the key of the slot."""
+        script, keys = self.script, self.keys
+        code = ("EVAL", script.text) if self._in_full else ("EVALSHA", script.sha)
+        named = keys or [self.queue.key(key) for key in script.keys]
+        head = _packed((*code, len(named) + 1, *named, slot.key))
+        if not (keys or self._in_full):
+            slot.heads[script] = head
+        return head
+
+    @property
+    def is_plain_put(self) -> bool:
+        """Whether it puts one item, as others may be put with it."""
+        return self.script is PUT_NEW and self.until is None and len(self.args) == 2
+
+    def send_in_full(self) -> bool:
+        before, self._in_full = self._in_full, True
+        return not before
+
+    def answered(self, slot: _Slot | None, reply: Any) -> R | Coroutine[Any, Any, R]:
+        self.queue._slots.append(cast(_Slot, slot))
+        return self.read(reply)
+
+    async def abandoned(self, slot: _Slot | None, known: bool) -> None:
+        if known:  # else the call may still arrive, and the slot's next one must not be it
+            self.queue._slots.append(cast(_Slot, slot))
+
+
+# ---- Lines and pools ---------------------------------------------------------------------------
+
+# A line is a connection that redis-py has opened (with TLS, password, database, protocol), and that
+# is then driven here, which costs half: bytes go straight to its socket, or its transport, and what
+# comes back straight to hiredis. Where redis-py's private attributes or hiredis are not there, it
+# is driven by redis-py's public calls.
+
+_IDLE_SECONDS: float = 30.0  # after which a connection that nobody needed goes
+_IDLE_AFTER: Final = 0.001  # seconds, in which nothing comes in that nobody asked for
+_AT_ONCE: Final = 10  # ms, in which nearly every reply comes
+_PIECE: Final = 0.5  # seconds after which a wait looks whether its queue was closed
+_ARRIVING: Final = 1_000_000  # bytes a second, that come in, give a reply more time than it had
+_CHUNK: Final = 1 << 16  # bytes, read at once
+_NOTHING: Final = object()  # there is no whole reply yet
+_SILENT: Final = 1.0  # seconds of silence after which a connection with late replies is lost
+_POLLS: Final = hasattr(select, "poll")
+_SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "unix")
+# Without both redis-py reads the replies.
+_Push: Final[Any] = getattr(hiredis, "PushNotification", None)
+_BrokenReply: Final[Any] = getattr(hiredis, "HiredisError", OSError)
 
 # An outage ends by itself: a lost connection, a restart, a fail-over; in a cluster also an election
 # or a slot that moves.
@@ -1348,7 +1659,11 @@ _OUTAGE: Final = (ConnectionError, TimeoutError, ReadOnlyError, MasterDownError)
 _CLUSTER_OUTAGE: Final = (AskError, TryAgainError, ClusterDownError)
 
 
-def _is_read_only(error: ResponseError) -> bool:
+class _NoFreeLine(ConnectionError):
+    """All connections that the client may have are in use."""
+
+
+def _is_read_only(error: Exception) -> bool:
     return isinstance(error, ReadOnlyError) or "-READONLY " in str(error)  # 6.2's, of a script
 
 
@@ -1360,66 +1675,694 @@ def _serves_nobody(error: Exception) -> bool:
     return re.search("(^|[ -])(BUSY|MASTERDOWN|MISCONF|NOREPLICAS) ", str(error)) is not None
 
 
-class _Packed(NamedTuple):
-    """Parts of a command that are sent often, as they are sent."""
+def _of_a_handler(error: BaseException | None) -> BaseException | None:
+    """What a signal handler has raised, if that is behind this error; None if not.
 
-    length: int
-    data: bytes
-
-
-def _packed(parts: Iterable[Any]) -> _Packed:
-    """Strings, bytes and numbers as bulk strings of RESP, the protocol of Redis."""
-    packed: list[bytes] = []
-    length = 0
-    for part in parts:
-        kind = type(part)  # asked for first, because each call comes through here
-        if kind is _Packed:
-            packed.append(part.data)
-            length += part.length
-            continue
-        if kind is str:
-            part = part.encode()
-        elif kind is not bytes and not isinstance(part, bytes):
-            part = b"%d" % part if isinstance(part, int) else str(part).encode()
-        packed += (b"$%d\r\n" % len(part), part, b"\r\n")
-        length += 1
-    return _Packed(length, b"".join(packed))
+    It is of no outage, whatever its class: it comes out of the call.
+    """
+    codes = set()
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        while isinstance(handler, partial):
+            handler = handler.func
+        function = handler if hasattr(handler, "__code__") else type(handler).__call__
+        codes.add(getattr(function, "__code__", None))
+    codes.discard(None)
+    while error is not None and codes:
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code in codes:
+                return error
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
+    return None
 
 
-def _on_the_wire(command: Iterable[Any]) -> list[bytes]:
-    """A command as it is sent: in one piece, or where it is large in two, to copy it once less."""
-    length, data = _packed(command)
-    head = b"*%d\r\n" % length
-    return [head, data] if len(data) > _CHUNK_BYTES else [head + data]
+def _reader(connection: Any) -> Any:
+    """For what the server sends on a connection that redis-py opened, if it may be driven here.
+
+    Not without hiredis, and not one of a class that sends or reads in a way of its own.
+    """
+    parse_error = getattr(getattr(connection, "_parser", None), "parse_error", None)
+    kind = type(connection)
+    whose = {kind.send_packed_command.__module__, kind.read_response.__module__}
+    if (
+        _Push is None
+        or parse_error is None
+        or {each.partition(".")[0] for each in whose} != {"redis"}
+    ):
+        return None
+    return hiredis.Reader(notEnoughData=_NOTHING, replyError=parse_error)
 
 
-@lru_cache(typed=True)
-def _often(*parts: Any) -> _Packed:
-    """Those that are the same in many calls."""
-    return _packed(parts)
+class _Target(NamedTuple):
+    """Where connections go, and how. It never changes: another one takes its place."""
+
+    connection_class: Any
+    settings: dict[str, Any]
+    socket_timeout: float | None
+    most: int  # connections that there may be
+    patience: float | None  # seconds for which one is waited for, or as long as the call may take
+
+    def connection(self, left: float) -> Any:
+        """One that is not open yet; each step of opening it takes as long as is left at most."""
+        settings = dict(self.settings)
+        if left != math.inf:
+            settings["socket_timeout"] = min(settings.get("socket_timeout") or left, left)
+            if "path" not in settings:  # a unix socket's class may not know the other
+                at_most = min(settings.get("socket_connect_timeout") or left, left)
+                settings["socket_connect_timeout"] = at_most
+        return self.connection_class(**settings)
+
+    @property
+    def address(self) -> Any:
+        settings = self.settings
+        found = getattr(settings.get("connection_pool"), "address", None)  # what Sentinel has told
+        return found or settings.get("path") or (settings.get("host"), settings.get("port"))
 
 
-class _Slot:
-    """Who calls: one at a time uses it, and counts its calls, so that each has a number.
+class _Seat:
+    """One of the connections that a pool may have, as long as somebody refers to it."""
 
-    Its key expires an hour after its first call, so it is ``old`` half an hour before.
+    __slots__ = ("__weakref__",)
+
+
+class _Line:
+    """A connection, driven by redis-py's public calls. One thread at a time uses it."""
+
+    def __init__(self, connection: Any, seat: _Seat, epoch: int) -> None:
+        self.connection, self.seat, self.epoch = connection, seat, epoch
+        self.used = 0.0  # when it was given back, by the monotonic clock
+        self.ended = False  # set by another thread: nobody awaits the reply any more
+
+    def call(self, data: bytes, end: float, replies: int) -> Any:
+        """Send what gets one reply, or a list of so many: errors of the server are among them.
+
+        end: by the monotonic clock, when the whole of it must have come in.
+
+        Raises ConnectionError, TimeoutError, and what a signal handler raises. Then the line must
+        be closed: what it still brings is nobody's.
+        """
+        got = []
+        self._limit(end)
+        self.connection.send_packed_command([data])
+        for _ in range(replies):
+            self._await(end)
+            try:
+                got.append(self.connection.read_response(disable_decoding=True))
+            except RedisError as error:
+                if isinstance(error, (ConnectionError, TimeoutError)):
+                    raise
+                got.append(error)
+        return got if replies > 1 else got[0]
+
+    def _await(self, end: float) -> None:
+        while (left := end - time.monotonic()) > 0 and not self.ended:
+            if self.connection.can_read(min(left, _PIECE)):
+                self._limit(end)
+                return
+        raise TimeoutError("the server did not answer in time")
+
+    def _limit(self, end: float) -> None:
+        """Each step of what redis-py does now ends then."""
+        own = getattr(self.connection, "_sock", None)
+        if own is not None:
+            left = max(end - time.monotonic(), 0.001)
+            own.settimeout(None if left == math.inf else left)
+
+    def quiet(self) -> bool:
+        """Whether nothing has come in that nobody asked for."""
+        try:
+            return not self.connection.can_read(0)
+        except (RedisError, OSError):
+            return False
+
+    def close(self) -> None:
+        self.connection.disconnect()
+
+
+class _OwnLine(_Line):
+    """A connection whose socket is driven here."""
+
+    def __init__(self, connection: Any, seat: _Seat, epoch: int) -> None:
+        super().__init__(connection, seat, epoch)
+        own, reader = connection._sock, _reader(connection)
+        own.setblocking(False)  # it is polled instead, with what is left of the time
+        self._send, self._recv = own.send, own.recv
+        self._feed, self._gets, self._has_data = reader.feed, reader.gets, reader.has_data
+        readable, writable = select.poll(), select.poll()
+        readable.register(own, select.POLLIN)
+        writable.register(own, select.POLLOUT)
+        self._readable, self._writable = readable.poll, writable.poll
+
+    @staticmethod
+    def serves(connection: Any) -> bool:
+        """Whether all is there that it takes; over TLS a socket is more than its bytes."""
+        own = getattr(connection, "_sock", None)
+        return type(own) is socket.socket and _POLLS and _reader(connection) is not None
+
+    def call(self, data: bytes, end: float, replies: int) -> Any:
+        try:
+            try:
+                sent = self._send(data)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(data):
+                self._send_rest(memoryview(data)[sent:], end)
+            got: Any
+            if self._readable(_AT_ONCE):  # the clock is looked at only where it takes longer
+                self._feed(self._recv(_CHUNK))
+            if (got := self._gets()) is _NOTHING or got.__class__ is _Push:
+                got = self._read(end)
+            if replies > 1:
+                got = [got, *(self._read(end) for _ in range(replies - 1))]
+            if self._has_data():
+                raise ConnectionError("the server sent more than it was asked for")
+        except (OSError, _BrokenReply) as error:
+            raise ConnectionError(f"the connection was lost: {error}") from error
+        return got
+
+    def _send_rest(self, data: memoryview, end: float) -> None:
+        while data:
+            self._poll(self._writable, end)
+            with suppress(BlockingIOError):
+                data = data[self._send(data) :]
+
+    def _read(self, end: float) -> Any:
+        while (reply := self._gets()) is _NOTHING or reply.__class__ is _Push:
+            if reply is not _NOTHING:
+                continue
+            self._poll(self._readable, end)
+            try:
+                data = self._recv(_CHUNK)
+            except BlockingIOError:
+                continue
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            self._feed(data)
+            end += len(data) / _ARRIVING
+        return reply
+
+    def _poll(self, poll: Callable[[float], list[Any]], end: float) -> None:
+        while True:
+            left = end - time.monotonic()
+            if poll(1000 * min(left, _PIECE) if left > 0 else 0):
+                return
+            if left <= 0 or self.ended:
+                raise TimeoutError("the server did not answer in time")
+
+    def quiet(self) -> bool:
+        return not self._readable(0)
+
+
+class _Pool:
+    """The lines to one target that nobody uses now, for all queues of a client.
+
+    A lock guards it. Its ``epoch`` goes up when a connection was lost: lines of the epoch before,
+    which may be lost too, are closed when they come back.
     """
 
-    __slots__ = ("_since", "key", "name", "number")
-
-    def __init__(self, prefix: bytes) -> None:
-        self.name = secrets.token_urlsafe(9)
-        self.key = prefix + b"last:" + self.name.encode()
-        self.number = 0
-        self._since = time.monotonic()
-
-    @property
-    def old(self) -> bool:
-        return time.monotonic() - self._since > _SLOT_SECONDS
+    def __init__(self, target: _Target) -> None:
+        self.target, self.epoch = target, 0
+        self.opened = False  # whether the server ever let one in
+        self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
+        self._idle: deque[_Line] = deque()  # the one used last is at the right
+        self._hoping = 0  # threads that wait for one
+        self._seats: weakref.WeakSet[_Seat] = weakref.WeakSet()
 
     @property
-    def token(self) -> str:
-        return f"{self.name}:{self.number}"
+    def crowded(self) -> bool:
+        """Whether a wait would keep somebody from his connection."""
+        return bool(self._hoping or (not self._idle and len(self._seats) >= self.target.most))
+
+    def take(self, end: float) -> _Line:
+        """An open line, for the caller alone, until it is given back or dropped."""
+        while True:
+            with self._lock:
+                line = self._idle.pop() if self._idle else self._wait_for_one(end)
+                if line is None:
+                    self._seats.add(seat := _Seat())
+                    break
+            if time.monotonic() - line.used < _IDLE_AFTER or line.quiet():
+                return line
+            self.drop(line)  # closed perhaps, as the others may be: another server may be there
+            self.renew(line.epoch)
+        epoch = self.epoch
+        try:
+            connection = _open(self.target, end)
+        except BaseException:
+            self._free(seat)
+            raise
+        self.opened = True
+        kind = _OwnLine if _OwnLine.serves(connection) else _Line
+        return kind(connection, seat, epoch)
+
+    def _wait_for_one(self, end: float) -> _Line | None:
+        """None if another one may be opened."""
+        most, patience = self.target.most, self.target.patience
+        if patience is not None:
+            end = min(end, time.monotonic() + patience)
+        while len(self._seats) >= most:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise _NoFreeLine(f"all connections are in use: max_connections is {most}")
+            self._hoping += 1
+            try:
+                self._freed.wait(min(left, _PIECE))
+            finally:
+                self._hoping -= 1
+            if self._idle:
+                return self._idle.pop()
+        return None
+
+    def give_back(self, line: _Line) -> None:
+        """It is idle again; the one that has been so for long goes."""
+        line.used = now = time.monotonic()
+        surplus = line
+        with self._lock:
+            if line.epoch == self.epoch:
+                self._idle.append(line)
+                if self._hoping:
+                    self._freed.notify()
+                if len(self._idle) == 1 or now - self._idle[0].used < _IDLE_SECONDS:
+                    return
+                surplus = self._idle.popleft()
+        self.drop(surplus)
+
+    def drop(self, line: _Line) -> None:
+        """It is closed, and another one may be opened."""
+        line.close()
+        self._free(line.seat)
+
+    def _free(self, seat: _Seat) -> None:
+        with self._lock:
+            self._seats.discard(seat)
+            self._freed.notify()
+
+    def renew(self, epoch: int | None = None) -> None:
+        """After a line of this epoch was lost, or None, all of them: the idle ones are closed."""
+        with self._lock:
+            if epoch is not None and epoch != self.epoch:
+                return  # another thread has seen to it
+            self.epoch += 1
+            idle, self._idle = self._idle, deque()
+        for line in idle:
+            self.drop(line)
+
+
+def _open(target: _Target, end: float) -> Any:
+    """A connection that is open before ``end``, by the monotonic clock.
+
+    redis-py opens it in several steps, and names are resolved without any limit: so with one it is
+    done in a thread, which is left behind when it is late. Without threads each step has the limit.
+    """
+    left = max(end - time.monotonic(), 0.001)
+    connection = target.connection(left)
+    failures: list[BaseException] = []
+    late = False
+
+    def connect() -> None:
+        try:
+            connection.connect()
+        except BaseException as error:  # it is raised in the thread that awaits it
+            failures.append(error)
+        if late:
+            connection.disconnect()
+
+    if left == math.inf:
+        connect()
+    else:
+        opening = threading.Thread(target=connect, name="saferedisqueue-opening", daemon=True)
+        try:
+            opening.start()
+        except RuntimeError:  # at a limit of threads, or at an exit
+            connect()
+        else:
+            try:
+                opening.join(left)  # as a rule no thread is left, which a fork would not survive
+            finally:
+                late = opening.is_alive()
+    if late:
+        raise TimeoutError(f"not connected within {left:.1f} s")
+    if failures:
+        raise failures[0]
+    return connection
+
+
+# A time-out that makes no task, unlike asyncio.wait_for. The other package comes with redis-py,
+# which needs it for the same Pythons: before 3.11.3 asyncio's may be a cancellation instead.
+_timeout: Final[Any] = importlib.import_module(
+    "asyncio" if sys.version_info >= (3, 11, 3) else "async_timeout"
+).timeout
+
+
+@asynccontextmanager
+async def _before(end: float) -> AsyncIterator[None]:
+    """What does not end before then, by the monotonic clock, ends in TimeoutError."""
+    try:
+        async with _timeout(None if end == math.inf else max(end - time.monotonic(), 0)):
+            yield
+    except builtins.TimeoutError as error:
+        raise TimeoutError("the server did not answer in time") from error
+
+
+class _AsyncLine:
+    """As `_Line`, for asyncio: one call at a time."""
+
+    shared = False  # whether many calls may be under way in it
+
+    def __init__(self, connection: Any, epoch: int) -> None:
+        self.connection, self.epoch = connection, epoch
+        self.used = 0.0
+        self.id: int | None = None  # the server's name of it, once it was asked
+        self.closed = False
+
+    async def call(self, data: bytes, end: float, replies: int) -> Any:
+        got = []
+        async with _before(end):
+            await self.connection.send_packed_command([data])
+            for _ in range(replies):
+                try:
+                    got.append(await self.connection.read_response(disable_decoding=True))
+                except RedisError as error:
+                    if isinstance(error, (ConnectionError, TimeoutError)):
+                        raise
+                    got.append(error)
+        return got if replies > 1 else got[0]
+
+    async def quiet(self) -> bool:
+        """Whether nothing has come in that nobody asked for."""
+        connection = self.connection
+        can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
+        try:
+            return not await can_read()
+        except (RedisError, OSError):
+            return False
+
+    async def close(self) -> None:
+        self.closed = True
+        await self.connection.disconnect(nowait=True)
+
+
+class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
+    """A connection whose transport is driven here: many calls may be under way, in their order.
+
+    What a turn of the event loop has to send is written once, unless it is one call alone.
+    """
+
+    shared = True
+
+    def __init__(self, connection: Any, epoch: int) -> None:
+        super().__init__(connection, epoch)
+        reader = _reader(connection)
+        self._feed, self._gets = reader.feed, reader.gets
+        self._loop = asyncio.get_running_loop()
+        self._awaited: deque[tuple[asyncio.Future[Any], float]] = deque()  # and when it is too late
+        self._out: list[bytes] = []  # what the next turn writes
+        self._size = 0
+        self._many = False  # whether the last that came in was of more than one call
+        self.paused: asyncio.Future[None] | None = None  # until the transport takes more
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = math.inf  # when the timer ends
+        self._heard = (
+            0.0  # when it was last known to be alive: something came in, or nothing was asked
+        )
+        self._arriving = 0  # bytes of a reply that is not whole yet
+        self._transport = connection._writer.transport
+        self._before = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    @staticmethod
+    def serves(connection: Any) -> bool:
+        transport = getattr(getattr(connection, "_writer", None), "transport", None)
+        return hasattr(transport, "set_protocol") and _reader(connection) is not None
+
+    async def call(self, data: bytes, end: float, replies: int) -> Any:
+        first = self.ask(data, end)
+        if replies == 1:
+            return await first
+        futures = [first, *(self._expect(end) for _ in range(replies - 1))]
+        return [await each for each in futures]
+
+    def ask(self, data: bytes, end: float) -> asyncio.Future[Any]:
+        """What gets the reply, an error of the server too; or ConnectionError, TimeoutError.
+
+        Cancelled, it leaves the other calls alone.
+        """
+        if self.closed:
+            raise ConnectionError("the connection was closed")
+        future = self._expect(end)
+        if self._out or self._many or len(self._awaited) > 1:
+            if not self._out:
+                self._loop.call_soon(self._flush)
+            self._out.append(data)
+            self._size += len(data)
+            if self._size > _CHUNK:
+                self._flush()
+        else:
+            self._transport.write(data)
+        return future
+
+    def _expect(self, end: float) -> asyncio.Future[Any]:
+        if not self._awaited:
+            self._heard = time.monotonic()
+        future = self._loop.create_future()
+        self._awaited.append((future, end))
+        if end < self._looks_at:
+            self._look_at(end)
+        return future
+
+    def _flush(self) -> None:
+        out, self._out, self._size = self._out, [], 0
+        if out and not self.closed:
+            self._transport.write(b"".join(out))
+
+    async def writable(self, end: float) -> None:
+        """Return when the transport takes more: it has not yet sent what it was given."""
+        while self.paused is not None:
+            async with _before(end):
+                await asyncio.shield(self.paused)
+
+    # -- what the event loop calls
+
+    def data_received(self, data: bytes) -> None:
+        answered, awaited = 0, self._awaited
+        self._heard = time.monotonic()
+        try:
+            self._feed(data)
+            while (reply := self._gets()) is not _NOTHING:
+                if type(reply) is _Push:
+                    continue
+                future, _ = awaited.popleft()
+                answered += 1
+                if not future.done():
+                    future.set_result(reply)
+        except IndexError:
+            self._fail("the server sent more than it was asked for")
+        except _BrokenReply as error:
+            self._fail(str(error))
+        self._many = answered > 1
+        self._arriving = 0 if answered else self._arriving + len(data)
+
+    def pause_writing(self) -> None:
+        self.paused = self.paused or self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        paused, self.paused = self.paused, None
+        if paused is not None and not paused.done():
+            paused.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._fail(str(error or "the server closed the connection"))
+        self._before.connection_lost(error)
+
+    def _look_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_at = when
+        self._timer = self._loop.call_later(max(when - time.monotonic(), 0), self._look)
+
+    def _look(self) -> None:
+        """End what was to be answered before now; a line that is silent altogether is lost."""
+        now, nearest, late = time.monotonic(), math.inf, False
+        self._looks_at, more = math.inf, self._arriving / _ARRIVING
+        for future, end in self._awaited:
+            if future.done():
+                continue
+            if end + more <= now:
+                late = True
+                future.set_exception(TimeoutError("the server did not answer in time"))
+            else:
+                nearest = min(nearest, end + more)
+        if late and now - self._heard >= _SILENT:
+            self._fail("the server is silent")
+        elif nearest < math.inf:
+            self._look_at(nearest)
+
+    def _fail(self, why: str) -> None:
+        """It is lost: nobody gets a reply any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.closed = True
+        self._transport.abort()
+        self.connection._reader = self.connection._writer = None  # for redis-py it is closed
+        self.resume_writing()
+        while self._awaited:
+            future, _ = self._awaited.popleft()
+            if not future.done():
+                future.set_exception(ConnectionError(f"the connection was lost: {why}"))
+
+    async def quiet(self) -> bool:
+        return not self.closed
+
+    def retire(self) -> None:
+        """No call is made in it any more: it is closed when those under way have ended."""
+        if not any(not future.done() for future, _ in self._awaited):
+            self._fail("closed")
+        else:
+            self._loop.call_later(_SILENT, self.retire)
+
+    async def close(self) -> None:
+        self._fail("closed")
+        await asyncio.sleep(0)  # for the transport to close its socket
+
+
+class _AsyncPool:
+    """As `_Pool`, in one event loop: the line for all calls, and those for one call at a time."""
+
+    def __init__(self, target: _Target) -> None:
+        self.target, self.epoch, self.opened = target, 0, False
+        self.line: _AsyncOwnLine | None = None  # for all calls
+        self.shares = (
+            True  # false where redis-py drives the connections: then each call has its own
+        )
+        self._opening: asyncio.Task[_AsyncOwnLine | None] | None = None
+        self._idle: deque[_AsyncLine] = deque()
+        self._count = 0
+        self._hoping: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def crowded(self) -> bool:
+        return bool(self._hoping or (not self._idle and self._count >= self.target.most))
+
+    async def shared(self, end: float) -> _AsyncOwnLine | None:
+        """The line for all calls, opened once for all who ask for it; None if there is no such."""
+        if self.line is not None:
+            await self.line.writable(end)
+            if not self.line.closed:
+                return self.line
+            await self.renew(self.line.epoch)
+        if self._opening is None:
+            least = _from_now(_TRY_SECONDS)  # also for those who are more patient than this call
+            end_of_all = least if end == math.inf else max(end, least)
+            self._opening = asyncio.create_task(self._open_shared(end_of_all))
+            self._opening.add_done_callback(self._opened)
+        async with _before(end):
+            return await asyncio.shield(self._opening)
+
+    def _opened(self, task: asyncio.Task[Any]) -> None:
+        self._opening = None
+        task.cancelled() or task.exception()  # those who awaited it have it
+
+    async def _open_shared(self, end: float) -> _AsyncOwnLine | None:
+        line = await self.take(end)
+        if isinstance(line, _AsyncOwnLine):
+            self.line = line
+            return line
+        self.shares = False
+        await self.give_back(line)
+        return None
+
+    async def take(self, end: float) -> _AsyncLine:
+        """An open line, for the caller alone, until it is given back or dropped."""
+        while True:
+            while self._idle:
+                line = self._idle.pop()
+                if await line.quiet():
+                    return line
+                await self.drop(line)
+                await self.renew(line.epoch)
+            if self._count < self.target.most:
+                break
+            await self._wait_for_one(end)
+        self._count += 1
+        try:
+            return await self._open(end)
+        except BaseException:
+            self._free()
+            raise
+
+    async def _open(self, end: float) -> _AsyncLine:
+        epoch = self.epoch
+        connection = self.target.connection(max(end - time.monotonic(), 0.001))
+        async with _before(end):
+            try:
+                await connection.connect()
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+        connection.socket_timeout = None  # of its own it would time sending and reading apart
+        self.opened = True
+        kind = _AsyncOwnLine if _AsyncOwnLine.serves(connection) else _AsyncLine
+        return kind(connection, epoch)
+
+    async def _wait_for_one(self, end: float) -> None:
+        if self.target.patience is not None:
+            end = min(end, _from_now(self.target.patience))
+        freed = asyncio.get_running_loop().create_future()
+        self._hoping.append(freed)
+        try:
+            async with _before(end):
+                await freed
+        except TimeoutError:
+            most = self.target.most
+            raise _NoFreeLine(f"all connections are in use: max_connections is {most}") from None
+        except asyncio.CancelledError:
+            if freed.done():
+                self._tell()
+            raise
+
+    def _free(self) -> None:
+        self._count -= 1
+        self._tell()
+
+    def _tell(self) -> None:
+        while self._hoping:
+            freed = self._hoping.popleft()
+            if not freed.done():
+                freed.set_result(None)
+                return
+
+    async def give_back(self, line: _AsyncLine) -> None:
+        line.used = now = time.monotonic()
+        surplus = line
+        if line.epoch == self.epoch and not line.closed:
+            self._idle.append(line)
+            self._tell()
+            if len(self._idle) == 1 or now - self._idle[0].used < _IDLE_SECONDS:
+                return
+            surplus = self._idle.popleft()
+        await self.drop(surplus)
+
+    async def drop(self, line: _AsyncLine) -> None:
+        self._free()
+        await line.close()
+
+    async def renew(self, epoch: int | None = None) -> None:
+        if epoch is not None and epoch != self.epoch:
+            return
+        self.epoch += 1
+        idle, self._idle = self._idle, deque()
+        line, self.line = self.line, None
+        if line is not None:
+            self._free()
+            line.retire()
+        for each in idle:
+            await self.drop(each)
+
+
+# ---- Connections -------------------------------------------------------------------------------
 
 
 def _embedded(url: str) -> Any:
@@ -1437,63 +2380,83 @@ def _embedded(url: str) -> Any:
     return EmbeddedServer(unquote(parts.path) or None)
 
 
-class _Target:
-    """Where connections go and how, and those that are idle there.
+class _Policy(NamedTuple):
+    """How often a call is sent again when its outcome is not known: as its client is configured."""
 
-    It never changes: after an outage another one takes its place, in one assignment. So a call that
-    has read it once keeps to it, whatever other threads meet meanwhile.
-    """
+    at_once: int  # times that a lost connection is tried anew before the policy is asked
+    retries: int  # times after that; -1 without end
+    backoff: Any  # redis-py's: seconds before each
+    errors: tuple[type[Exception], ...]  # after which it is
 
-    __slots__ = ("_idle", "connection_class", "settings", "socket_timeout")
+    @classmethod
+    def of(cls, retry: Any, at_once: int, on_timeout: bool) -> _Policy:
+        """That of a retry policy of redis-py, which has no public names for it."""
+        errors = getattr(retry, "_supported_errors", (ConnectionError, TimeoutError))
+        if not on_timeout:
+            errors = tuple({*errors} - {TimeoutError, socket.timeout})
+        retries, backoff = getattr(retry, "_retries", 0), getattr(retry, "_backoff", NoBackoff())
+        return cls(at_once, retries, backoff, errors)
 
-    def __init__(
-        self, connection_class: Any, settings: dict[str, Any], socket_timeout: float | None
-    ) -> None:
-        self.connection_class, self.settings = connection_class, settings
-        self.socket_timeout = socket_timeout
-        self._idle: dict[float | None, list[Any]] = {}
 
-    def anew(self) -> _Target:
-        """The same, with no connection yet."""
-        return _Target(self.connection_class, self.settings, self.socket_timeout)
+class _Tries:
+    """When one call that failed is sent again."""
 
-    def connection(self, limit: float | None) -> Any:
-        """One that is not open yet; limit: seconds for each step of opening it."""
-        settings = dict(self.settings)
-        if limit is not None:
-            settings["socket_timeout"] = min(settings.get("socket_timeout") or limit, limit)
-            if "path" not in settings:  # a unix socket's class may not know the other
-                at_most = min(settings.get("socket_connect_timeout") or limit, limit)
-                settings["socket_connect_timeout"] = at_most
-        return self.connection_class(**settings)
+    def __init__(self, call: _Call[Any], policy: _Policy) -> None:
+        self._call, self._policy = call, policy
+        self._failures = self._retries = 0
+        self._backoff = copy.deepcopy(policy.backoff)  # it counts for one call
+        self._backoff.reset()
 
-    def put_aside(self, limit: float | None, connection: Any) -> None:
-        """Keep an open connection for the next call."""
-        self._idle.setdefault(limit, []).append(connection)
+    def pause(self, error: Exception) -> float | None:
+        """Seconds from now, after this failure; None for never."""
+        self._failures += 1
+        # At once once more: the server may have closed a connection that was idle.
+        lost = not isinstance(error, (TimeoutError, ReadOnlyError))
+        until = self._call.until
+        left = math.inf if until is None else until - time.monotonic()
+        if self._call.patient:
+            if lost and self._failures == 1:
+                return 0.0
+            pause = min(0.05 * 2**self._failures, 1.0) * random.uniform(0.5, 1)
+            return min(pause, left) if left > 0 else None
+        pause = self._own_pause(error, lost)
+        return pause if pause is not None and pause < left else None
 
-    def take(self, limit: float | None) -> Any | None:
-        """An open connection of this kind; with a limit any other serves as well."""
-        for kind in (limit,) if limit is None else (limit, *self._idle):
-            try:
-                return self._idle[kind].pop()
-            except (KeyError, IndexError):
-                continue
-        return None
+    def _own_pause(self, error: Exception, lost: bool) -> float | None:
+        policy = self._policy
+        if self._call.once:
+            return 0.0 if lost and self._failures == 1 else None
+        if lost and self._failures <= policy.at_once:
+            return 0.05 * 2**self._failures if self._failures > 1 else 0.0
+        self._retries += 1
+        if not isinstance(error, policy.errors) or 0 <= policy.retries < self._retries:
+            return None
+        return float(self._backoff.compute(self._retries))
 
-    def take_all(self) -> list[Any]:
-        """All that are idle: each is the caller's alone, to be closed."""
-        taken: list[Any] = []
-        for idle in list(self._idle.values()):
-            while True:
-                try:
-                    taken.append(idle.pop())
-                except IndexError:  # asked before, another thread could come in between
-                    break
-        return taken
+
+# The pools of each client, by process, event loop and address.
+_pools: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+class _Address:
+    """What stands in for the pool of a Sentinel's client: who was asked has told it."""
+
+    is_master = True
+
+    def __init__(self, address: tuple[str, int], check_connection: bool, service: str) -> None:
+        self.address, self.check_connection, self.service_name = address, check_connection, service
+
+    def get_master_address(self) -> Any:
+        return self.address
+
+
+class _AsyncAddress(_Address):
+    async def get_master_address(self) -> Any:
+        return self.address
 
 
 class _Connections:
-    """Commands, and numbered calls of scripts, over connections of the queue's own.
+    """Calls over connections of the queue's own.
 
     They are its own because what is sent again, and when, must be decided here, where it is known
     whether that is safe. All else is as the client's.
@@ -1505,11 +2468,12 @@ class _Connections:
 
     _flavour: Any  # the module redis or redis.asyncio
     _no_retry: Any  # a retry policy of that flavour that never sends again
+    _address: type[_Address]
+    _new_pool: Any  # the class of its pools
     _outage: tuple[type[Exception], ...]
-    _target: _Target | None  # None in a cluster whose node is to be looked for
+    _pool: Any  # where its connections come from; None: it is to be looked for
     _redis: Any
     _prefix: bytes
-    _heads: dict[Script, _Packed]  # how the command that runs each begins
     _at = ""  # the time given to scripts, in ms; '' is the server's
 
     def _connect(
@@ -1517,12 +2481,14 @@ class _Connections:
     ) -> None:
         """Make ready to connect; no connection is opened yet."""
         self._server: Any = None
+        self._closed = False  # for good
         self._owns_client = client is None
+        self._on_timeout = kw.get("retry_on_timeout") is not False
         # What of a client of our own is not said is the same with every version of redis-py: what
-        # its version 8 has, and time enough for a restart of the server.
+        # its version 8 has, and time enough for a restart of the server; any number of connections.
         self._default_retry = self._owns_client and not any(key.startswith("retry") for key in kw)
         if self._owns_client:
-            kw = {"socket_timeout": 5, **kw}
+            kw = {"socket_timeout": 5, "max_connections": 2**31, **kw}
             # For a unix socket older versions know no other.
             if not str(url).lower().startswith(("unix:", "embedded:")):
                 kw = {"socket_connect_timeout": 5, **kw}
@@ -1532,11 +2498,21 @@ class _Connections:
         encoder = self._redis.get_encoder()
         self._encoding, self._encoding_errors = encoder.encoding, encoder.encoding_errors
         self._decode = encoder.decode_responses
-        self._retry = self._no_retry  # of a cluster that was never reached
-        self._target = None
-        if not self._is_cluster:
+        self._pools = _pools.setdefault(self._redis, {})
+        self._target: _Target | None = None  # where to go, if nobody need be asked
+        self._oracles: list[_Target] = []  # who is asked, the one first who answered last
+        if self._is_cluster:
+            self._oracles = [self._target_of(each) for each in self._nodes()]
+            self._like = self._oracles[0]
+        else:
             pool = self._redis.connection_pool
-            self._target = self._target_of(pool.connection_class, pool.connection_kwargs)
+            self._like = self._target_of(pool)
+            sentinel: Any = self._like.settings.get("connection_pool")
+            if getattr(sentinel, "is_master", False):
+                clients = sentinel.sentinel_manager.sentinels
+                self._oracles = [self._target_of(each.connection_pool) for each in clients]
+            else:
+                self._target = self._like
 
     def _checked_client(
         self, args: tuple[Any, ...], url: str | None, client: Any, kw: dict[str, Any]
@@ -1563,12 +2539,16 @@ class _Connections:
             if key in kw:
                 raise TypeError(f"url= says where the server is: {key}= cannot be given too")
         scheme, _, rest = url.partition(":")
-        url = f"{(scheme := scheme.lower())}:{rest}"
+        scheme = scheme.lower()
+        url = f"{scheme.replace('valkey', 'redis')}:{rest}"
         if scheme == "embedded":
             self._server = _embedded(url)
             url = self._server.url
-        elif scheme not in ("redis", "rediss", "unix") or not rest.startswith("//"):
-            raise ValueError("url must begin with redis://, rediss://, unix:// or embedded:")
+        elif scheme not in _SCHEMES or not rest.startswith("//"):
+            raise ValueError(
+                "url must begin with redis://, rediss://, valkey://, valkeys://, unix:// "
+                "or embedded:"
+            )
         try:
             return self._flavour.Redis.from_url(url, **kw)
         except ValueError:
@@ -1583,49 +2563,136 @@ class _Connections:
         return f"srq:{{{name}}}:" if self._is_cluster and "{" not in name else f"srq:{name}:"
 
     def __repr__(self) -> str:
-        settings = self._target.settings if self._target else {}
-        where = settings.get("path") or f"{settings.get('host')}:{settings.get('port')}"
+        settings = self._like.settings
+        host, port = settings.get("host") or "localhost", settings.get("port") or 6379
+        where = settings.get("path") or f"{host}:{port}"
         where = getattr(settings.get("connection_pool"), "service_name", where)  # Sentinel's
         where = "a cluster" if self._is_cluster else f"{where} db {settings.get('db') or 0}"
         return f"<{type(self).__name__} {self.name!r} on {where}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot be pickled or copied, since it has connections: "
+            "make one where it is needed, with the same arguments"
+        )
 
     def key(self, name: str) -> bytes:
         """The key of this queue that the scripts call so: ``key("items")``. For tools."""
         return self._prefix + name.encode()
 
-    # -- connections ----------------------------------------------------------------------------
+    # -- where connections go -------------------------------------------------------------------
 
-    def _target_of(self, connection_class: Any, settings: dict[str, Any]) -> _Target:
+    def _nodes(self) -> list[Any]:
+        """What the client knows of its cluster: a pool, or what has its settings, for each node."""
+        raise NotImplementedError
+
+    def _target_of(self, source: Any) -> _Target:
+        """Where a pool of redis-py's, or a node of its cluster's, goes."""
         private = ("maint_notifications", "oss_cluster", "orig_")
-        settings = {k: v for k, v in settings.items() if not k.startswith(private)}
-        example = connection_class(**settings)
-        self._retry = example.retry
+        settings = {k: v for k, v in source.connection_kwargs.items() if not k.startswith(private)}
+        example = source.connection_class(**settings)
+        retry = example.retry
         if self._default_retry:
-            self._retry = type(self._no_retry)(ExponentialBackoff(cap=1, base=0.05), 10)
+            retry = type(self._no_retry)(ExponentialBackoff(cap=1, base=0.05), 10)
+        # A cluster is given the time of an election, some 5 s.
+        self._policy = _Policy.of(retry, 7 if self._is_cluster else 1, self._on_timeout)
         return _Target(
-            connection_class, {**settings, "retry": self._no_retry}, example.socket_timeout
+            source.connection_class,
+            {**settings, "retry": self._no_retry},
+            example.socket_timeout,
+            source.max_connections,
+            getattr(source, "timeout", None),
         )
+
+    async def _find(self, end: float) -> Any:
+        """The pool from which this queue takes its connections now."""
+        if self._closed:
+            raise QueueClosed(f"queue {self.name} was closed")
+        target = self._target or await self._locate(end)
+        where = (os.getpid(), self._where(), target.address)
+        for each in list(self._pools):
+            if each[0] != where[0] or (each[1] is not None and each[1].is_closed()):
+                self._pools.pop(
+                    each, None
+                )  # of the process that was forked, or of a loop that ended
+        self._pool = pool = self._pools.setdefault(where, self._new_pool(target))
+        return pool
+
+    def _where(self) -> Any:
+        """The event loop to which connections belong, if they do."""
+        return None
+
+    async def _locate(self, end: float) -> _Target:
+        """Where the primary of this queue is, as Sentinel or the nodes of the cluster say.
+
+        Each is given its share of the time, so that one that hangs does not keep the others from
+        being asked.
+        """
+        oracles, failures = self._oracles, []
+        question = ("CLUSTER", "SLOTS") if self._is_cluster else ("SENTINEL", "MASTERS")
+        understand = self._owner if self._is_cluster else self._master
+        for n, oracle in enumerate(oracles):
+            share = min((end - time.monotonic()) / (len(oracles) - n), _TRY_SECONDS)
+            try:
+                reply = await self._ask_at(oracle, question, _from_now(max(share, 0.05)))
+                target, known = understand(oracle, reply)
+            except (RedisError, OSError) as error:
+                failures.append(error)
+                continue
+            if target is not None:
+                self._oracles = [oracle, *(each for each in known if each is not oracle)]
+                return target
+        self._oracles = [*oracles[1:], oracles[0]]
+        for failure in failures:
+            if isinstance(failure, AuthenticationError):
+                raise failure
+        told = "; ".join(map(str, failures)) or "no such primary"
+        raise ConnectionError(f"queue {self.name}: nobody says where its server is: {told}")
+
+    def _master(self, oracle: _Target, reply: Any) -> tuple[_Target | None, list[_Target]]:
+        """The primary that a sentinel knows, if it is up."""
+        sentinel = self._like.settings["connection_pool"]
+        manager, name = sentinel.sentinel_manager, sentinel.service_name
+        for state in map(as_dict, reply):
+            flags = state["flags"].split(",")
+            seen = {
+                "is_master": "master" in flags,
+                "is_sdown": "s_down" in flags,
+                "is_odown": "o_down" in flags,
+                "num-other-sentinels": int(state["num-other-sentinels"]),
+            }
+            if state["name"] == name and manager.check_master_state(seen, name):
+                host = getattr(manager, "_force_master_ip", None) or state["ip"]
+                found = self._address((host, int(state["port"])), sentinel.check_connection, name)
+                settings = {**self._like.settings, "connection_pool": found}
+                return self._like._replace(settings=settings), self._oracles
+        return None, self._oracles
+
+    def _owner(self, oracle: _Target, reply: Any) -> tuple[_Target | None, list[_Target]]:
+        """The node of the cluster that has this queue, and all of them."""
+        slot, owner = self._redis.keyslot(self.QUEUE_KEY), None
+        nodes: dict[Any, _Target] = {}
+        for first, last, *servers in reply:
+            for host, port, *_ in servers:
+                name = host.decode() if host else oracle.settings["host"]
+                where = self._redis.nodes_manager.remap_host_port(name, port)
+                settings = {**self._like.settings, "host": where[0], "port": where[1]}
+                node = nodes[where] = nodes.get(where) or self._like._replace(settings=settings)
+                if first <= slot <= last and owner is None:
+                    owner = node
+        return owner, list(nodes.values())
+
+    # -- slots ----------------------------------------------------------------------------------
 
     def _reset(self) -> None:
         """Begin anew: also in a forked child, where all this belongs to the parent."""
         self._slots: list[_Slot] = []
-        self._confirm: tuple[Any, ...] | None = None
+        # How puts are confirmed, by the server of this pool and epoch, and when that was asked.
+        self._confirmed_by: tuple[Any, int, float, tuple[Any, ...]] = (None, 0, 0.0, ())
         self._pid = os.getpid()
-        self._leave_target()
-
-    def _leave_target(self) -> list[Any]:
-        """Have another target from now on; what was idle at the one before, to be closed."""
-        old, self._confirm = self._target, None
-        self._target = None if self._is_cluster or old is None else old.anew()
-        return [] if old is None else old.take_all()
-
-    def _done_with(self, target: _Target, limit: float | None, connection: Any) -> list[Any]:
-        """Keep a connection for later calls; those that are to be closed.
-
-        They are when another thread has left this target: whatever is idle there nobody takes.
-        """
-        target.put_aside(limit, connection)
-        return [] if target is self._target else target.take_all()
+        self._pool = None
+        self._closings = 0  # how often it was closed
+        self._waits: set[Any] = set()  # the lines in which somebody waits
 
     def _check_owner(self) -> None:
         """Begin anew in a forked child."""
@@ -1633,152 +2700,379 @@ class _Connections:
             self._reset()
 
     def _take_slot(self) -> _Slot:
-        self._check_owner()
+        if self._pid != os.getpid():
+            self._check_owner()
         try:
             slot = self._slots.pop()
         except IndexError:  # asked before, another thread could come in between
             slot = _Slot(self._prefix)
-        return self._next_call(slot)
+        if time.monotonic() > slot.old:
+            return self._next_call(slot)
+        slot.number += 1
+        return slot
 
     def _next_call(self, slot: _Slot) -> _Slot:
         """This slot, or another, for a call of which nothing is known yet."""
-        if slot.old:
+        if time.monotonic() > slot.old:
             slot = _Slot(self._prefix)
         slot.number += 1
         return slot
 
     # -- hooks ----------------------------------------------------------------------------------
 
-    async def _do(
-        self,
-        *command: Any,
-        timeout: float | None = None,
-        wait: float = 0,
-        limit: float | None = None,
-        then: tuple[Any, ...] | None = None,
-        rescue: Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
-    ) -> Any:
-        """Send a command, once; its reply, in bytes. With ``then``, which follows it, both replies.
+    async def _send(self, call: _Call[Any], slot: _Slot | None) -> Any:
+        """Send a call, once; its reply, in bytes. What fails is left to the caller."""
+        raise NotImplementedError
 
-        timeout: seconds to wait for a reply, ``wait`` of which the server takes if all is well;
-        limit: seconds for each step of connecting. None is what the client was configured with.
-        rescue: gets the reply of a call that was cancelled.
-        """
+    async def _ask_at(self, target: _Target, command: tuple[Any, ...], end: float) -> Any:
+        """Send a command to another place, over a connection for it alone; its reply."""
         raise NotImplementedError
 
     async def _sleep(self, seconds: float) -> None:
-        raise NotImplementedError
-
-    async def _resend(self, error: Exception, send: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        """Send again as the client's own retry policy says, ``error`` being the first failure."""
-        raise NotImplementedError
-
-    async def _renew(self) -> None:
-        """After an outage: drop idle connections, and find the server anew."""
+        """Sleep so long, or until the queue is closed."""
         raise NotImplementedError
 
     async def _finish(self, step: Coroutine[Any, Any, Any]) -> None:
         """Run a step to its end also while being cancelled."""
         raise NotImplementedError
 
-    @staticmethod
-    def _is_bounded(own: float | None, timeout: float, wait: float) -> bool:
-        """Whether a connection's own time-out does for a reply what ``timeout`` asks for."""
-        return own is not None and wait + 1 <= own <= timeout + 0.1
-
     # -- calls ----------------------------------------------------------------------------------
 
-    async def _eval(
-        self,
-        script: Script,
-        slot: _Slot,
-        args: tuple[Any, ...],
-        keys: Sequence[bytes] | None = None,
-        **io: Any,
-    ) -> Any:
-        """Run a script; keys: all but the last, if they are not all this queue's."""
-        head = self._heads.get(script) if keys is None else None
-        if head is None:
-            head = self._head("EVALSHA", script.sha, script, keys)
-            if keys is None:
-                self._heads[script] = head
-        rest = (slot.key, slot.number, self._at, *args)
-        start = time.monotonic()
+    async def _carry_out(self, call: _Call[R]) -> R:
+        """Send a call until it is answered, or nobody awaits it any more; its result."""
+        slot = call.begin()
+        result: Any = call.answered(slot, await self._reply_to(call, slot))
+        while isinstance(result, CoroutineType):
+            result = await result
+        return cast(R, result)
+
+    async def _reply_to(self, call: _Call[Any], slot: _Slot | None) -> Any:
         try:
-            return await self._do(head, *rest, **io)
-        except NoScriptError:
-            if io.get("timeout") is not None:
-                io["timeout"] = max(io["timeout"] - (time.monotonic() - start), 0.01)
-            return await self._do(self._head("EVAL", script.text, script, keys), *rest, **io)
+            return await self._send(call, slot)
+        except BaseException as error:
+            return await self._again(call, slot, error)
 
-    def _head(self, word: str, code: str, script: Script, keys: Sequence[bytes] | None) -> _Packed:
-        """How the command that runs a script begins: up to the key of the slot."""
-        named = keys or [self.key(key) for key in script.keys]
-        return _packed((word, code, len(named) + 1, *named))
+    async def _again(self, call: _Call[Any], slot: _Slot | None, first: BaseException) -> Any:
+        """The reply of a call whose first try failed so: it is sent again if that may help."""
+        tries, closings, known = _Tries(call, self._policy), self._closings, False
+        failure = first
+        try:
+            while True:
+                raised = _of_a_handler(failure)
+                if raised is not None or not isinstance(failure, Exception):
+                    raise raised or failure
+                known = isinstance(failure, ResponseError)
+                if not (isinstance(failure, NoScriptError) and call.send_in_full()):
+                    pause = tries.pause(failure) if self._is_outage(call, failure) else None
+                    if pause is None:
+                        self._give_up(failure)
+                    if call.patient and pause:
+                        log.warning("queue %s: %s; trying again", self.name, failure)
+                    await self._sleep(pause)
+                    self._check_open(closings)
+                known = False
+                try:
+                    await call.prepare()
+                    return await self._send(call, slot)
+                except Exception as another:
+                    failure = another
+        except GeneratorExit:  # of a coroutine that nobody runs any more: nothing can be sent
+            raise
+        except BaseException:
+            await call.abandoned(slot, known)
+            raise
 
-    async def _run_script(self, script: Script, *args: Any) -> Any:
+    def _give_up(self, failure: Exception) -> NoReturn:
+        if isinstance(failure, TimeoutError):  # a connection does not know of whom it is
+            raise TimeoutError(f"{failure}: {self!r}") from failure
+        raise failure
+
+    def _is_outage(self, call: _Call[Any], error: Exception) -> bool:
+        if isinstance(error, AuthenticationError):  # one that had been let in will be again
+            return any(pool.opened for pool in list(self._pools.values()))
+        if isinstance(error, _NoFreeLine):
+            return call.patient
+        return isinstance(error, self._outage) or (
+            call.patient and isinstance(error, RedisError) and _serves_nobody(error)
+        )
+
+    def _is_wide(self, call: _Call[Any], error: BaseException) -> bool:
+        """Whether an error tells of the server, not of this call alone, which may be impatient."""
+        short = isinstance(error, TimeoutError) and call.until is not None and not call.patient
+        return isinstance(error, self._outage) and not isinstance(error, _NoFreeLine) and not short
+
+    def _look_again(self, pool: Any, error: BaseException) -> None:
+        """After an outage, ask anew where to go, if that is to be asked; first who knows more."""
+        if not self._oracles:
+            return
+        self._pool = None
+        if isinstance(error, AskError):  # of which MovedError is one
+            others = [each for each in self._oracles if each.address != pool.target.address]
+            self._oracles = [pool.target, *others]
+
+    def _close_for_others(self) -> None:
+        """Those who wait see that it was closed; one on an embedded server is so for good."""
+        self._closings += 1
+        self._closed, self._pool = self._server is not None, None
+
+    def _check_open(self, closings: int) -> None:
+        if closings != self._closings:
+            raise QueueClosed(f"queue {self.name} was closed")
+
+    def _check_reply(self, call: _Call[Any], reply: Any) -> None:
+        """Raise what the server said against it, or ConnectionError if that is no reply to it."""
+        for each in reply if call.then else (reply,):
+            if isinstance(each, Exception):
+                if _is_read_only(each) and not isinstance(each, ReadOnlyError):
+                    raise ReadOnlyError(str(each)) from each
+                raise each
+        if call.shape is not None and not isinstance(reply, list if call.then else call.shape):
+            raise ConnectionError(f"the server sent what is no reply: {type(reply).__name__}")
+
+    def _run_script(self, script: Script, *args: Any, until: float | None = None) -> _Call[Any]:
         """Run a script as a numbered call; its reply, in bytes.
 
         args: those that the script names, and then ARGV[rest] and what follows. Sent again if the
         connection was lost, it changes nothing more. For tools: no promise between minor versions.
         """
-        slot = self._take_slot()
-        reply = await self._safely(self._eval, script, slot, args)
-        # Not reached when the outcome is unknown: this slot's call may then still arrive.
-        self._slots.append(slot)
-        return reply
+        return _Numbered(self, script, args, _as_it_is, until)
 
-    async def _safely(self, send: Callable[..., Coroutine[Any, Any, R]], *args: Any) -> R:
-        """The result of what may be sent twice, in spite of an outage that is over soon."""
-        failures = 0
-        while True:
-            try:
-                return await send(*args)
-            except AuthenticationError:
-                raise
-            except self._outage as error:
-                # At once once more: the server may have closed a connection that was idle. A
-                # cluster is given the time of an election, some 5 s.
-                most = 7 if self._is_cluster else 1
-                if failures >= most or isinstance(error, (TimeoutError, ReadOnlyError)):
-                    await self._renew()  # also if it is not sent again: for the next call
-                    return await self._resend(error, lambda: send(*args))
-                if failures:
-                    await self._sleep(0.05 * 2**failures)
-                failures += 1
-                await self._renew()
-
-    async def _ask(self, *command: Any) -> Any:
+    def _ask(self, *command: Any, until: float | None = None) -> _Call[Any]:
         """Send a command of one key, which may be sent twice; its reply, in bytes.
 
         For tools: no promise between minor versions.
         """
-        self._check_owner()
-        return await self._safely(self._do, *command)
+        return _Command(self, *command, until=until)
 
 
 # ---- The steps ---------------------------------------------------------------------------------
 
-_GRACE: Final = 0.9  # seconds after its timeout in which a get must have given up on a connection
 _POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to the server
+_CONFIRM_SECONDS: float = 5.0  # after which a server is asked again how it writes to its disk
 _NOT_WOKEN: Final = (0, b"", 0)
+_PLAIN: Final = (None, None, 0, False)  # terms of a put
 _MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
 Retries: TypeAlias = "float | Callable[[int], float]"
 Timeout: TypeAlias = "float | None"
 
 
-def _chunks(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:
-    chunk: list[bytes] = []
+def _chunks(items: Iterable[R], size_of: Callable[[R], int]) -> Iterator[list[R]]:
+    """Lists of at most 250 items, or of about a megabyte."""
+    chunk: list[R] = []
     size = 0
-    for payload in payloads:
-        chunk.append(payload)
-        size += len(payload)
+    for item in items:
+        chunk.append(item)
+        size += size_of(item)
         if len(chunk) >= _CHUNK_ITEMS or size >= _CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _first(claim: _Claim[Any]) -> Any:
+    return claim.items[0] if claim.items else _NO_ITEM
+
+
+def _items_and_end(claim: _Claim[Any]) -> Any:
+    return claim.items, claim.ends
+
+
+class _DurablePut(_Numbered[R]):
+    """A put, and right behind it the command that confirms it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.wait, self.alone = self.queue._durable_timeout, True
+
+    async def prepare(self) -> None:
+        self.then, self.epoch = await self.queue._confirmation(self.until)
+
+    def data(self, slot: _Slot | None) -> bytes:
+        put = super().data(slot)
+        return put + _on_the_wire(self.then) if self.then else put
+
+    def answered(self, slot: _Slot | None, reply: Any) -> R | Coroutine[Any, Any, R]:
+        if not self.then:
+            return super().answered(slot, reply)
+        count, confirmed = reply
+        result = super().answered(slot, count)
+        reached = confirmed[0] if isinstance(confirmed, list) else confirmed
+        needed, queue = self.then[1], self.queue
+        if reached < needed:
+            what = "its disk" if queue._durable == "fsync" else f"{queue._durable} replicas"
+            raise NotDurable(
+                f"the server has the item, but did not confirm {what} within "
+                f"{queue._durable_timeout} s ({reached} of {needed}): it may or may not "
+                "survive a failure; put it again with the same uid"
+            )
+        return result
+
+
+class _Claim(_Numbered[R]):
+    """A get under way: claims, and waits between them, until there is something or time is over.
+
+    Whatever ends it otherwise, what it has claimed, or may still claim, is handed back uncounted.
+    """
+
+    queue: _Steps[Any]
+    moved: bytes | None = None  # by a wait, into ackbuf, for the claim that comes next
+    left: Any = None  # a wait that nobody awaits any more, and may go on
+    verdict = 0  # of the latest claim: what its script says of how to go on
+    _seen = 0  # when, by the server's clock, the latest was answered
+    _since = 0.0  # and when, by the monotonic one, it was sent
+    _ends = 0  # the deadline of its leases, by the server's clock, or 0
+    _sent = False  # whether the outcome of the latest is not known
+    _found = False  # whether it has brought anything
+    _over = False
+
+    def __init__(
+        self,
+        queue: _Steps[Any],
+        count: int,
+        timeout: Timeout,
+        lease: float | None,
+        acks: Iterable[str] = (),
+        make: Callable[..., Any] = Item,
+        *,
+        read: Callable[[_Claim[R]], R],
+    ) -> None:
+        check_count("count", count, least=1)
+        _check_seconds("lease", lease, least=0.001, none=True)
+        super().__init__(queue, CLAIM, (), read, _deadline(timeout))
+        self.patient, self._make = True, make
+        interval = queue.AUTOCLEAN_INTERVAL
+        self._terms = (
+            "" if interval is None else int(interval * 1000),
+            _milliseconds(lease),
+            min(count, _CHUNK_ITEMS),
+            queue._most,
+        )
+        self._settling = [part for uid in acks for part in (encode_uid(uid), _token(uid))]
+        self.items: list[Any] = []
+        self._undecodable: list[tuple[_Uid, Exception]] = []
+        self._closings = queue._closings
+
+    def left_seconds(self) -> float:
+        return math.inf if self.until is None else self.until - time.monotonic()
+
+    @property
+    def ends(self) -> float:
+        """The time, by the monotonic clock, before which no lease of the items ends."""
+        return self._since + (self._ends - self._seen - 1) / 1000  # whole ms: one may be missing
+
+    def data(self, slot: _Slot | None) -> bytes:
+        assert slot is not None
+        if self.moved is None:
+            terms = _often(*self._terms, *_NOT_WOKEN)
+        else:
+            terms = _packed((*self._terms, 1, self.moved, self._seen))
+        self.args = (slot.token, terms, *self._settling)
+        self._since, self._sent = time.monotonic(), True
+        return super().data(slot)
+
+    def answered(self, slot: _Slot | None, reply: Any) -> R | Coroutine[Any, Any, R]:
+        assert slot is not None
+        try:
+            self._take(slot, reply)
+            if self.items and not self._undecodable:
+                self.queue._slots.append(slot)
+                return self.read(self)
+        except BaseException as error:  # of a signal handler, or a class of items
+            return self._undone(slot, error)
+        return self._go_on(slot)
+
+    def _take(self, slot: _Slot, reply: Any) -> None:
+        """What the reply says, and the items in it."""
+        self._seen, self.verdict, self._ends, *found = reply
+        self._settling, self.moved = [], None
+        token, leased = slot.token, self._ends > 0
+        ends = self._ends / 1000 if leased else None
+        each = iter(found)
+        for uid, payload, attempts in zip(each, each, each):
+            fenced = _uid(decode_uid(uid), token, attempts, leased)
+            try:
+                loaded = self.queue._load(payload)
+            except Exception as error:  # whatever a serializer raises, the loop goes on
+                if raised := _of_a_handler(error):
+                    raise raised from None
+                self._undecodable.append((fenced, error))
+            else:
+                self.items.append(self._make(fenced, loaded, attempts, ends))
+        if found:
+            self.verdict = 0
+        self._found, self._sent = bool(found), False
+
+    async def _go_on(self, slot: _Slot) -> R:
+        """After a claim that brought nothing to work on."""
+        queue = self.queue
+        try:
+            while True:
+                while self._undecodable:
+                    await queue._put_aside(*self._undecodable.pop())
+                left = self.left_seconds()
+                if self.items or left <= -_GRACE or (self.verdict and left <= 0):
+                    break
+                queue._check_open(self._closings)
+                if self.verdict:
+                    await queue._wait(self)
+                    queue._check_open(self._closings)
+                slot = queue._next_call(slot)
+                self._take(slot, await queue._reply_to(self, slot))
+        except BaseException as error:
+            return await self._undone(slot, error)
+        queue._slots.append(slot)
+        return self.read(self)
+
+    async def _undone(self, slot: _Slot, error: BaseException) -> NoReturn:
+        if not isinstance(error, GeneratorExit):
+            await self.abandoned(slot, known=False)
+        raise error
+
+    async def abandoned(self, slot: _Slot | None, known: bool) -> None:
+        assert slot is not None
+        if self._over:
+            return
+        self._over = True
+        took = self._found or self.moved or self.left or (self._sent and not known)
+        if not took:
+            self.queue._slots.append(slot)
+        else:
+            await self.queue._finish(self._take_back(slot))
+
+    def interrupted(self, wait: _Wait) -> None:
+        """Somebody ends it while it waits: what is it handed?"""
+        self.left, self._sent = wait.left, wait.left is None
+
+    async def _take_back(self, slot: _Slot) -> None:
+        """Hand back what was claimed, and what a wait has moved, or still moves."""
+        queue: Any = self.queue
+        try:
+            if self.left is not None:
+                self.moved = await queue._end_wait(self.left, self)
+            if self._found or self.moved or self._sent:
+                await _Undo(self, slot)
+            else:
+                queue._slots.append(slot)
+        except (RedisError, OSError) as error:
+            log.warning("queue %s: a get was interrupted and could not hand back: %s; what it took "
+                        "comes back later", queue.name, error)  # fmt: skip
+
+
+class _Undo(_Numbered[Any]):
+    """Hands back what a claim has taken that nobody awaits any more. It uses its slot."""
+
+    def __init__(self, claim: _Claim[Any], slot: _Slot) -> None:
+        self._slot, moved = slot, claim.moved
+        args = (slot.token, int(moved is not None), moved or b"", claim._seen)
+        self.once = claim.left_seconds() <= 0  # it has little time, and what holds it up is known
+        until = cast(float, claim.until) + _LAST if self.once else _from_now(_WAY_OUT)
+        super().__init__(claim.queue, UNDO, args, _as_it_is, until)
+
+    def begin(self) -> _Slot:
+        self._slot.number += 1
+        return self._slot
 
 
 class _Steps(_Connections, Generic[T]):
@@ -1831,14 +3125,13 @@ class _Steps(_Connections, Generic[T]):
         self._maxsize, self._max_payload = maxsize, max_payload
         self._durable, self._durable_timeout = durable, durable_timeout
         self._wait_slice = wait_slice
+        self._may_wait = True  # false where the server refuses the command that waits
         self._connect(args, url, client, kw)
         prefix = self._prefix_of(self.name)
         self.ITEMS_KEY, self.QUEUE_KEY = f"{prefix}items", f"{prefix}queue"
         self.ACKBUF_KEY, self.BACKUP = f"{prefix}ackbuf", f"{prefix}backup"
         self.BACKUP_LOCK = f"{prefix}backuplock"
         self._prefix = prefix.encode(self._encoding, self._encoding_errors)
-        self._heads = {}
-
         self._reset()
 
     # -- payloads -------------------------------------------------------------------------------
@@ -1879,7 +3172,7 @@ class _Steps(_Connections, Generic[T]):
 
     # -- put ------------------------------------------------------------------------------------
 
-    async def _put(
+    def _put(
         self,
         item: T | str | bytes,
         *,
@@ -1887,7 +3180,8 @@ class _Steps(_Connections, Generic[T]):
         delay: float | None = None,
         at: datetime | float | None = None,
         priority: int = 0,
-    ) -> str | None:
+        timeout: float | None = None,
+    ) -> Awaitable[str | None]:
         """Add an item to the back of the queue; its uid.
 
         item: what the serializer takes, or without one bytes or str.
@@ -1896,6 +3190,8 @@ class _Steps(_Connections, Generic[T]):
         delay: seconds from now before which it is not delivered; or
         at: an aware datetime, or seconds since the epoch.
         priority: an int from -1000 to 1000; higher ones are delivered first, equal ones in order.
+        timeout: seconds in which the call ends, connecting and sending again included; None: as
+            long as the client's time-outs and retries let it take.
 
         When put returns, the server has the item. If it raises ConnectionError or TimeoutError the
         item may be there or not: with a uid of the caller's, put again is safe.
@@ -1904,10 +3200,17 @@ class _Steps(_Connections, Generic[T]):
         NotDurable, and redis-py's errors.
         """
         payload = self._dump(item)
-        new = _new_uids(1)[0] if uid is None else uid
-        pairs = (encode_uid(new), payload)
-        done = await self._put_pairs(pairs, delay, at, priority, is_new=uid is None)
-        return str(new) if done else None
+        new = _new_uid() if uid is None else uid
+
+        def read(count: int) -> str | None:
+            if count < 1:
+                self._check_room(count)
+                return None
+            return str(new)
+
+        terms = (delay, at, priority, uid is not None)
+        until = None if timeout is None else _until(timeout)
+        return self._put_pairs((encode_uid(new), payload), terms, read, until)
 
     async def _put_many(
         self,
@@ -1916,6 +3219,7 @@ class _Steps(_Connections, Generic[T]):
         delay: float | None = None,
         at: datetime | float | None = None,
         priority: int = 0,
+        timeout: float | None = None,
     ) -> list[str]:
         """Add items in the order given; their uids.
 
@@ -1925,72 +3229,69 @@ class _Steps(_Connections, Generic[T]):
         The rest, and errors, as in put.
         """
         uids: list[str] = []
-        for chunk in _chunks(map(self._dump, items)):
+        until = _until(timeout)
+        for chunk in _chunks(map(self._dump, items), len):
             new = _new_uids(len(chunk))
             pairs = tuple(field for pair in zip(new, chunk, strict=True) for field in pair)
-            await self._put_pairs(pairs, delay, at, priority, is_new=True)
+            terms = (delay, at, priority, False)
+            await self._put_pairs(pairs, terms, self._check_room, until)
             uids.extend(new)
         return uids
 
-    async def _put_pairs(
+    def _put_pairs(
         self,
         pairs: tuple[Any, ...],
-        delay: float | None,
-        at: datetime | float | None,
-        priority: int,
-        is_new: bool,
-    ) -> int:
-        level, most = _checked_priority(priority), self._maxsize
-        if is_new and level == 0 and delay is at is most is None:
-            script, args = PUT_NEW, pairs
-        else:
-            due = _due(delay, at)
-            terms = (_milliseconds(delay), due, level, "" if most is None else most)
-            script, args = PUT, (_often(*terms), *pairs)
+        terms: tuple[float | None, datetime | float | None, int, bool],
+        read: Callable[[int], R],
+        until: float | None,
+    ) -> Awaitable[R]:
+        """pairs: uid and payload in turn; terms: delay, at, priority, whether it may be there."""
+        script, args = PUT_NEW, pairs
+        if terms != _PLAIN or terms[2].__class__ is not int or self._maxsize is not None:
+            delay, at, priority, _ = terms
+            most = "" if self._maxsize is None else self._maxsize
+            level, due = _checked_priority(priority), _due(delay, at)
+            script, args = PUT, (_often(_milliseconds(delay), due, level, most), *pairs)
         if self._durable is None:
-            count = await self._run_script(script, *args)
-        else:
-            count = await self._put_durably(script, args)
+            return _Numbered(self, script, args, read, until)
+        return self._put_durably(_DurablePut(self, script, args, read, until))
+
+    async def _put_durably(self, call: _DurablePut[R]) -> R:
+        await call.prepare()
+        return await call
+
+    def _check_room(self, count: int) -> None:
         if count < 0:
             raise QueueFull(
                 f"queue {self.name} would hold more than its maxsize of {self._maxsize} items"
             )
-        return int(count)
 
-    async def _put_durably(self, script: Script, args: tuple[Any, ...]) -> Any:
+    async def _confirmation(self, until: float | None) -> tuple[tuple[Any, ...], int | None]:
+        """The command that confirms a put as ``durable`` says; none if its own reply does.
+
+        And the epoch of the pool that this was asked in: in another one it is not known.
+        """
         wait = int(self._durable_timeout * 1000)
-        slot = self._take_slot()
+        if self._durable != "fsync":
+            return ("WAIT", self._durable, wait), None
+        pool, epoch, asked, confirm = self._confirmed_by
+        now = self._pool
+        if (
+            now is None
+            or pool is not now
+            or epoch != now.epoch
+            or (time.monotonic() - asked > _CONFIRM_SECONDS)
+        ):
+            asked, confirm = time.monotonic(), await self._check_fsync(wait, until)
+            pool = self._pool
+            epoch = 0 if pool is None else pool.epoch
+            self._confirmed_by = pool, epoch, asked, confirm
+        return confirm, epoch
 
-        async def send() -> tuple[Any, Any, Any]:
-            # Asked again after an outage: the server may be another one then.
-            confirm = self._confirm
-            if confirm is None and self._durable == "fsync":
-                confirm = self._confirm = await self._check_fsync(wait)
-            elif confirm is None:
-                confirm = self._confirm = ("WAIT", self._durable, wait)
-            if not confirm:
-                return await self._eval(script, slot, args), 0, 0
-            # Replies within the server's own timeout, and some time for the network.
-            within = self._durable_timeout
-            io: dict[str, Any] = {"then": confirm, "timeout": within + 5, "wait": within}
-            count, confirmed = await self._eval(script, slot, args, **io)
-            return count, confirmed[0] if isinstance(confirmed, list) else confirmed, confirm[1]
-
-        count, reached, needed = await self._safely(send)
-        self._slots.append(slot)
-        if reached < needed:
-            what = "its disk" if self._durable == "fsync" else f"{self._durable} replicas"
-            raise NotDurable(
-                f"the server has the item, but did not confirm {what} within "
-                f"{self._durable_timeout} s ({reached} of {needed}): it may or may not "
-                "survive a failure; put it again with the same uid"
-            )
-        return count
-
-    async def _check_fsync(self, wait: int) -> tuple[Any, ...]:
+    async def _check_fsync(self, wait: int, until: float | None) -> tuple[Any, ...]:
         """How this server confirms that a write is on its disk; NotDurable if it cannot."""
-        config = as_dict(await self._do("CONFIG", "GET", "*append*"))
-        info = (await self._do("INFO", "server")).decode()
+        config = as_dict(await self._ask("CONFIG", "GET", "*append*", until=until))
+        info = (await self._ask("INFO", "server", until=until)).decode()
         if config.get("appendonly") != "yes":
             raise NotDurable('durable="fsync" needs a server with "appendonly yes"')
         if config.get("appendfsync") == "always":
@@ -2016,7 +3317,7 @@ class _Steps(_Connections, Generic[T]):
 
     # -- get ------------------------------------------------------------------------------------
 
-    async def _get(self, timeout: Timeout = 0, lease: float | None = None) -> Item[T] | NoItem:
+    def _get(self, timeout: Timeout = 0, lease: float | None = None) -> Awaitable[Item[T] | NoItem]:
         """Take the next item, waiting for one if there is none: ``(uid, payload)``.
 
         timeout: seconds. 0 or None waits for ever (unlike queue.Queue, where 0 does not wait), a
@@ -2029,15 +3330,16 @@ class _Steps(_Connections, Generic[T]):
         cannot load is logged and becomes a dead letter, and get goes on to the next.
 
         While it waits it outlasts lost connections, restarts and fail-overs of the server. It
-        raises redis-py's error when the timeout ends in one; without a time to wait, at once.
+        raises redis-py's error when the timeout ends in one; without a time to wait, at once. It
+        raises QueueClosed when the queue is closed meanwhile. Whatever it raises, what it took is
+        handed back, if the server can be reached.
         """
         lease = self._lease if lease is None else lease
-        items, _ = await self._claim(1, timeout, lease)
-        return items[0] if items else _NO_ITEM
+        return _Claim(self, 1, timeout, lease, read=_first)
 
-    async def _get_nowait(self, lease: float | None = None) -> Item[T] | NoItem:
+    def _get_nowait(self, lease: float | None = None) -> Awaitable[Item[T] | NoItem]:
         """``get(timeout=-1)``: the next item, or ``(None, None)`` at once."""
-        return await self._get(-1, lease)
+        return self._get(-1, lease)
 
     async def _get_many(
         self, count: int, timeout: Timeout = 0, lease: float | None = None
@@ -2052,24 +3354,25 @@ class _Steps(_Connections, Generic[T]):
         while items and len(items) < count:
             try:
                 more, _ = await self._claim(count - len(items), -1, lease)
-            except Exception:
-                break  # there are some; the next call meets the error
-            except BaseException:
-                await self._finish(self._hand_back([item.uid for item in reversed(items)]))
+            except BaseException as error:
+                if isinstance(error, Exception) and _of_a_handler(error) is None:
+                    break  # there are some; the next call meets the error
+                uids = [item.uid for item in reversed(items)]
+                await self._finish(self._hand_back(uids, until=_from_now(_WAY_OUT)))
                 raise
             if not more:
                 break
             items += more
         return items
 
-    async def _claim(
+    def _claim(
         self,
         count: int,
         timeout: Timeout = 0,
         lease: float | None = None,
         acks: Iterable[str] = (),
         make: Callable[..., Any] = Item,
-    ) -> tuple[list[Any], float]:
+    ) -> Awaitable[tuple[list[Any], float]]:
         """Up to 250 items, when there is one, in one call; those of ``acks`` are acked in it.
 
         count, timeout: as in get_many.
@@ -2081,134 +3384,50 @@ class _Steps(_Connections, Generic[T]):
 
         For tools: no promise between minor versions.
         """
-        check_count("count", count, least=1)
-        count = min(count, _CHUNK_ITEMS)
-        _check_seconds("lease", lease, least=0.001, none=True)
-        deadline = _deadline(timeout)
-        interval = "" if self.AUTOCLEAN_INTERVAL is None else int(self.AUTOCLEAN_INTERVAL * 1000)
-        settling: Sequence[Any] = [part for uid in acks for part in (encode_uid(uid), _token(uid))]
-        slot = self._take_slot()
-        items: list[Any] = []
-        moved: bytes | None = None
-        seen = 0
-        try:
-            while True:
-                terms = (interval, _milliseconds(lease), count, self._most)
-                woken = None if moved is None else _packed((*terms, 1, moved, seen))
-                args = (woken or _often(*terms, *_NOT_WOKEN), *settling)
-                since, (seen, verdict, until, *found) = await self._send_claim(slot, args, deadline)
-                settling, moved = (), None
-                token, ends = slot.token, until / 1000 if until else None
-                each = iter(found)
-                for uid, payload, attempts in zip(each, each, each):
-                    fenced = _uid(decode_uid(uid), token, attempts, until > 0)
-                    try:
-                        items.append(make(fenced, self._load(payload), attempts, ends))
-                    except Exception as error:  # whatever a serializer raises, the loop goes on
-                        await self._put_aside(fenced, error)
-                if items:
-                    break
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= -_GRACE:
-                    break
-                if not found and verdict:
-                    if left is not None and left <= 0:
-                        break
-                    moved = await self._wait(verdict, left, deadline, seen)
-                slot = self._next_call(slot)
-        except BaseException as error:
-            if not isinstance(error, (Exception, GeneratorExit)):
-                slot.number += 1
-                await self._finish(self._undo(slot, moved, seen))
-            raise
-        self._slots.append(slot)
-        return items, since + (until - seen) / 1000
+        return _Claim(self, count, timeout, lease, acks, make, read=_items_and_end)
 
-    async def _send_claim(
-        self, slot: _Slot, args: tuple[Any, ...], deadline: float | None
-    ) -> tuple[float, list[Any]]:
-        """CLAIM, sent again under its number until it is answered or the deadline is over.
-
-        When, by the monotonic clock, it was sent that was answered, and the answer.
-        """
-        args = (slot.token, *args)
-        failures = 0
-        while True:
-            since = time.monotonic()
-            try:
-                io = self._limits(deadline)
-                return since, await self._eval(CLAIM, slot, args, **io)
-            except AuthenticationError:
-                raise
-            except RedisError as error:
-                if not (isinstance(error, self._outage) or _serves_nobody(error)):
-                    raise
-                left = None if deadline is None else deadline - time.monotonic()
-                failures += 1
-                if failures > 1 or isinstance(error, TimeoutError):
-                    if left is not None and left <= 0:
-                        raise
-                    log.warning("queue %s: %s; trying again", self.name, error)
-                    pause = min(0.05 * 2**failures, 1.0) * random.uniform(0.5, 1)
-                    await self._sleep(pause if left is None else min(pause, left))
-                await self._renew()
-
-    def _limits(self, deadline: float | None, wait: float = 0) -> dict[str, Any]:
-        """How long a command that waits ``wait`` seconds may take in a get with this deadline."""
-        if deadline is None:
-            return {"timeout": wait + 5, "wait": wait, "limit": 5}
-        left = max(deadline + _GRACE - time.monotonic(), 0.01)
-        return {"timeout": min(wait + 5, left), "wait": wait, "limit": _GRACE}
-
-    async def _wait(
-        self, verdict: int, left: float | None, deadline: float | None, seen: int
-    ) -> bytes | None:
+    async def _wait(self, claim: _Claim[Any]) -> None:
         """Wait at most a slice for the queue to have something; what was moved to ackbuf then.
 
         If this process dies now, or the reply is lost, the uid moved stays in ackbuf and comes back
         by autoclean.
         """
-        seconds = self._wait_slice if left is None else min(left, self._wait_slice)
-        if verdict > 0:
-            seconds = min(seconds, verdict / 1000)
+        seconds = min(claim.left_seconds(), self._wait_slice)
+        if claim.verdict > 0:
+            seconds = min(seconds, claim.verdict / 1000)
         # With autoclean off nothing would bring back what is moved when the reply is lost. Servers
         # before 7.0 take a very short wait for one without end.
-        if verdict == -2 or self.AUTOCLEAN_INTERVAL is None or seconds < 0.01:
+        polls = claim.verdict == -2 or self.AUTOCLEAN_INTERVAL is None or not self._may_wait
+        pool = self._pool
+        if polls or seconds < 0.01 or (pool is not None and pool.crowded):
             await self._sleep(min(seconds, _POLL))
-            return None
-
-        async def rescue(moved: bytes | None) -> None:
-            if moved is not None:
-                await self._run_script(UNDO, "", 1, moved, seen)
-
+            return
         queue, ackbuf = self.key("queue"), self.key("ackbuf")
-        command = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT", f"{seconds:.3f}")
-        io = self._limits(deadline, wait=seconds)
+        parts = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT", f"{seconds:.3f}")
+        call = _Wait(self, *parts, until=claim.until, wait=seconds)
         try:
-            return cast("bytes | None", await self._do(*command, rescue=rescue, **io))
+            claim.moved = await self._send(call, None)
         except AuthenticationError:
-            raise
-        except self._outage:
-            return None  # the next claim meets the same outage, and deals with it
+            pass  # the next claim meets the same, and deals with it
+        except self._outage as error:
+            if raised := _of_a_handler(error):
+                raise raised from None
         except OutOfMemoryError:
-            # A full server refuses BLMOVE, and a claim not.
-            await self._sleep(min(seconds, _POLL))
-            return None
+            await self._sleep(min(seconds, _POLL))  # a full server refuses this, and a claim not
         except ResponseError as error:
             # UNBLOCKED: a fail-over, or CLIENT UNBLOCK.
-            if not (str(error).startswith("UNBLOCKED") or _serves_nobody(error)):
+            if str(error).startswith("UNBLOCKED") or _serves_nobody(error):
+                return
+            if not re.search("^NOPERM|unknown command", str(error)):
                 raise
-            return None
-
-    async def _undo(self, slot: _Slot, moved: bytes | None, seen: int) -> None:
-        """Hand back what a get that was interrupted has claimed, or may still claim."""
-        token = f"{slot.name}:{slot.number - 1}"
-        try:
-            args = (token, int(moved is not None), moved or b"", seen)
-            await self._eval(UNDO, slot, args, **self._limits(None))
-        except (RedisError, OSError) as error:
-            log.warning("queue %s: a get was interrupted and could not hand back: %s; what it took "
-                        "comes back later", self.name, error)  # fmt: skip
+            self._may_wait = False
+            log.warning(
+                "queue %s: this server does not let it wait (%s): it looks %.0f times a second",
+                self.name, error, 1 / _POLL,
+            )  # fmt: skip
+        except BaseException:
+            claim.interrupted(call)
+            raise
 
     async def _put_aside(self, uid: _Uid, error: Exception) -> None:
         """Make a dead letter of an item that the serializer cannot load."""
@@ -2222,7 +3441,12 @@ class _Steps(_Connections, Generic[T]):
     # -- ack, fail and other ends of a delivery ---------------------------------------------------
 
     async def _settle(
-        self, script: Script, args: tuple[Any, ...], uids: Iterable[str], delays: Iterable[Any] = ()
+        self,
+        script: Script,
+        args: tuple[Any, ...],
+        uids: Iterable[str],
+        delays: Iterable[Any] = (),
+        until: float | None = None,
     ) -> list[Any]:
         """Run a script on deliveries: its replies, one for each chunk of them."""
         if isinstance(uids, str):
@@ -2232,27 +3456,35 @@ class _Steps(_Connections, Generic[T]):
             # One without a lease is looked for in a list, which takes the server as long as many.
             own_weight = 1 if getattr(uid, "leased", False) else _CHUNK_ITEMS
             if weight + own_weight > _CHUNK_ITEMS:
-                replies.append(await self._run_script(script, *chunk))
+                replies.append(await self._run_script(script, *chunk, until=until))
                 chunk, weight = list(args), 0
             chunk += (encode_uid(uid), _token(uid), *delay)
             weight += own_weight
         if weight:
-            replies.append(await self._run_script(script, *chunk))
+            replies.append(await self._run_script(script, *chunk, until=until))
         return replies
 
-    async def _ack(self, uid: str) -> bool:
+    def _ack(self, uid: str, *, timeout: float | None = None) -> Awaitable[bool]:
         """Forget an item that was worked on; True if this call settled it.
 
         uid: as get returned it. Fenced by the delivery it carries: after the item was delivered
         anew to somebody else this changes nothing and returns False. A plain str is not fenced.
+        timeout: as for put.
         """
-        return bool(await self._run_script(ACK, encode_uid(uid), _token(uid)))
+        return _Numbered(self, ACK, (encode_uid(uid), _token(uid)), bool, _until(timeout))
 
-    async def _ack_many(self, uids: Iterable[str]) -> int:
+    async def _ack_many(self, uids: Iterable[str], *, timeout: float | None = None) -> int:
         """Ack items; how many this settled. In chunks of at most 250, each whole or not at all."""
-        return sum(await self._settle(ACK, (), uids))
+        return sum(await self._settle(ACK, (), uids, until=_until(timeout)))
 
-    async def _fail(self, uid: str, delay: float | None = None, reason: str = "") -> bool:
+    async def _fail(
+        self,
+        uid: str,
+        delay: float | None = None,
+        reason: str = "",
+        *,
+        timeout: float | None = None,
+    ) -> bool:
         """Put an item in flight to the back of the queue; True if this call did it.
 
         An item with a priority keeps its place within that: give it a delay, or others starve.
@@ -2261,41 +3493,52 @@ class _Steps(_Connections, Generic[T]):
         delay: seconds before it is delivered again; the queue's ``retry_delay`` by default.
         reason: kept with the dead letter that it becomes after ``max_attempts`` deliveries.
         """
-        return await self._fail_many((uid,), delay, reason) == 1
+        return await self._fail_many((uid,), delay, reason, timeout=timeout) == 1
 
     async def _fail_many(
-        self, uids: Iterable[str], delay: float | None = None, reason: str = ""
+        self,
+        uids: Iterable[str],
+        delay: float | None = None,
+        reason: str = "",
+        *,
+        timeout: float | None = None,
     ) -> int:
         """Fail items; how many this moved. In chunks as ack_many."""
         _check_seconds("delay", delay, least=0, none=True)
+        until = _until(timeout)
         uids = uids if isinstance(uids, str) else list(uids)
         delays = [
-            _milliseconds(await self._delay_of(uid) if delay is None else delay) for uid in uids
+            _milliseconds(await self._delay_of(uid, until) if delay is None else delay)
+            for uid in uids
         ]
-        return sum(await self._settle(FAIL, (self._most, _text(reason)), uids, delays))
+        return sum(await self._settle(FAIL, (self._most, _text(reason)), uids, delays, until))
 
-    async def _delay_of(self, uid: str) -> float:
+    async def _delay_of(self, uid: str, until: float | None) -> float:
         """The queue's retry_delay for the latest attempt at this item, in seconds."""
         if not callable(self._retry_delay):
             return self._retry_delay
         attempts = getattr(uid, "attempts", None)
         if attempts is None:
-            about = await self._ask("HGET", self.key("meta"), encode_uid(uid))
+            about = await self._ask("HGET", self.key("meta"), encode_uid(uid), until=until)
             attempts = _attempts(about or b"") or 1
         delay = self._retry_delay(attempts)
         _check_seconds("the result of retry_delay", delay, least=0)
         return delay
 
-    async def _touch(self, uid: str, lease: float | None = None) -> bool:
+    async def _touch(
+        self, uid: str, lease: float | None = None, *, timeout: float | None = None
+    ) -> bool:
         """Give an item in flight a new lease, from now on; False if it is no longer this holder's.
 
         lease: seconds; the queue's by default, else 60.
         """
-        return (await self._touch_many((uid,), lease))[0] > 0
+        return (await self._touch_many((uid,), lease, _until(timeout)))[0] > 0
 
-    async def _touch_many(self, uids: Iterable[str], lease: float | None) -> list[int]:
+    async def _touch_many(
+        self, uids: Iterable[str], lease: float | None, until: float | None = None
+    ) -> list[int]:
         lease = self._lease_of(lease)
-        replies = await self._settle(TOUCH, (_milliseconds(lease),), uids)
+        replies = await self._settle(TOUCH, (_milliseconds(lease),), uids, until=until)
         return [deadline for reply in replies for deadline in reply]
 
     def _lease_of(self, lease: float | None) -> float:
@@ -2304,21 +3547,27 @@ class _Steps(_Connections, Generic[T]):
         _check_seconds("lease", lease, least=0.001)
         return lease
 
-    async def _bury(self, uid: str, reason: str = "buried") -> bool:
+    def _bury(
+        self, uid: str, reason: str = "buried", *, timeout: float | None = None
+    ) -> Awaitable[bool]:
         """Put an item in flight to the dead letters; True if this call did it. Fenced as in ack."""
         args = (encode_uid(uid), _token(uid), _text(reason))
-        return bool(await self._run_script(BURY, *args))
+        return _Numbered(self, BURY, args, bool, _until(timeout))
 
-    async def _hand_back(self, uids: Iterable[str], uncounted: bool = True) -> int:
+    async def _hand_back(
+        self, uids: Iterable[str], uncounted: bool = True, until: float | None = None
+    ) -> int:
         """Put items in flight, newest first, to the front of the queue; how many this moved.
 
         uids: as get returned them. With ``uncounted`` it is as if they had not been got.
 
         For tools: no promise between minor versions.
         """
-        return sum(await self._settle(HAND_BACK, (int(uncounted),), uids))
+        return sum(await self._settle(HAND_BACK, (int(uncounted),), uids, until=until))
 
-    async def _forward(self, uid: str, to: str, item: Any) -> str | None:
+    def _forward(
+        self, uid: str, to: str, item: Any, *, timeout: float | None = None
+    ) -> Awaitable[str | None]:
         """Ack an item here and put another into the queue named ``to``, in one atomic step.
 
         to: a name on the same client; in a cluster both names must have the same hash tag.
@@ -2333,13 +3582,14 @@ class _Steps(_Connections, Generic[T]):
                 f"in a cluster forward needs names with the same hash tag: {self.name!r}, {to!r}"
             )
         target = prefix.encode(self._encoding, self._encoding_errors)
-        slot = self._take_slot()
         own = [self.key(key) for key in FORWARD.keys[:-2]]
         keys = (*own, target + b"items", target + b"queue")
         args = (encode_uid(uid), _token(uid), new, payload)
-        done = await self._safely(self._eval, FORWARD, slot, args, keys)
-        self._slots.append(slot)
-        return new if done else None
+
+        def read(done: int) -> str | None:
+            return new if done else None
+
+        return _Numbered(self, FORWARD, args, read, _until(timeout), keys)
 
     # -- dead letters ---------------------------------------------------------------------------
 
@@ -2378,24 +3628,27 @@ class _Steps(_Connections, Generic[T]):
 
     # -- looking, and looking after ---------------------------------------------------------------
 
-    async def _exists(self, uid: str) -> bool:
+    async def _exists(self, uid: str, *, timeout: float | None = None) -> bool:
         """True if an item of this uid is in the queue, in whatever state."""
-        return bool(await self._ask("HEXISTS", self.key("items"), encode_uid(uid)))
+        until = _until(timeout)
+        return bool(await self._ask("HEXISTS", self.key("items"), encode_uid(uid), until=until))
 
-    async def _remove(self, uid: str) -> bool:
+    def _remove(self, uid: str, *, timeout: float | None = None) -> Awaitable[bool]:
         """Drop an item wherever it stands, also out of somebody's hands; True if it was there."""
-        return bool(await self._run_script(ACK, encode_uid(uid), ""))
+        return _Numbered(self, ACK, (encode_uid(uid), ""), bool, _until(timeout))
 
-    async def _peek(self, count: int = 1) -> list[Item[bytes]]:
+    async def _peek(self, count: int = 1, *, timeout: float | None = None) -> list[Item[bytes]]:
         """The next ready items in the order of delivery, at most ``count``, without taking them.
 
         Their payloads are bytes, as stored; their uids carry no delivery.
         """
         check_count("count", count, least=1)
+        until = _until(timeout)
         found: list[Item[bytes]] = []
         offset = 0
         while len(found) < count:
-            looked, reply = await self._run_script(PEEK, offset, min(100, count - len(found)))
+            most = min(100, count - len(found))
+            looked, reply = await self._run_script(PEEK, offset, most, until=until)
             for uid, payload, about in zip(*[iter(reply)] * 3, strict=True):
                 found.append(Item(decode_uid(uid), payload, _attempts(about)))
             offset += looked
@@ -2403,17 +3656,18 @@ class _Steps(_Connections, Generic[T]):
                 break
         return found
 
-    async def _qsize(self) -> int:
+    async def _qsize(self, *, timeout: float | None = None) -> int:
         """How many items are ready to be got."""
-        return (await self._stats()).ready
+        return (await self._stats(timeout=timeout)).ready
 
-    async def _empty(self) -> bool:
+    async def _empty(self, *, timeout: float | None = None) -> bool:
         """True if no item is ready to be got; some may be in flight."""
-        return await self._qsize() == 0
+        return await self._qsize(timeout=timeout) == 0
 
-    async def _stats(self) -> Stats:
+    async def _stats(self, *, timeout: float | None = None) -> Stats:
         """How many items are in each state, and the age of the one that is next."""
-        now, total, in_flight, delayed, dead, paused, uid = await self._run_script(STATS)
+        reply = await self._run_script(STATS, until=_until(timeout))
+        now, total, in_flight, delayed, dead, paused, uid = reply
         put_at = _put_at(decode_uid(uid or b""))
         oldest = None if put_at is None else max(now / 1000 - put_at, 0.0)
         ready = max(total - in_flight - delayed - dead, 0)
@@ -2424,7 +3678,7 @@ class _Steps(_Connections, Generic[T]):
 
         timeout: seconds, as for get. Looks ten times a second.
         """
-        deadline = _deadline(timeout)
+        deadline, closings = _deadline(timeout), self._closings
         while True:
             stats = await self._stats()
             if stats.total - stats.dead - (0 if delayed else stats.delayed) <= 0:
@@ -2433,6 +3687,7 @@ class _Steps(_Connections, Generic[T]):
             if left <= 0:
                 return False
             await self._sleep(min(left, _POLL))
+            self._check_open(closings)
 
     async def _pause(self) -> None:
         """Let nobody get an item until resume; what is in flight may be acked, put goes on."""
@@ -2559,14 +3814,22 @@ class _HoldingSteps(Generic[D]):
         self._helper: _Helper | None = None
         self._pid = os.getpid()
 
-    async def _fetch(
+    def _fetch(
         self, count: int = 1, timeout: Timeout = 0, acks: Iterable[str] = ()
-    ) -> list[D]:
+    ) -> Awaitable[list[D]]:
         """Get up to ``count`` items, as claim does, and hold them."""
+        return self._claim(count, timeout, acks, self._hold)
+
+    def _claim(
+        self, count: int, timeout: Timeout, acks: Iterable[str], read: Callable[[_Claim[R]], R]
+    ) -> _Claim[R]:
         if self._pid != os.getpid():
             self._refuse_fork()
-        queue = self._queue
-        items, until = await queue._claim(count, timeout, self._lease, acks, make=self._delivery)
+        return _Claim(self._queue, count, timeout, self._lease, acks, self._delivery, read=read)
+
+    def _hold(self, claim: _Claim[Any]) -> list[D]:
+        """The items that this has brought."""
+        queue, items, until = self._queue, claim.items, claim.ends
         for item in items:
             item._queue, item._lease = queue, self._lease
             item._until, item._state = until, self._at_first
@@ -2637,22 +3900,28 @@ class _ConsumeSteps(_HoldingSteps[D]):
         self._current: D | None = None
         self._coming: Iterator[D] = iter(())  # what was fetched and not yet given out
 
-    async def _next(self) -> D | None:
+    def _next(self) -> Awaitable[D | None]:
         """The next item, or None when the timeout is over; the one before is acked."""
-        while True:
-            self._finish_current()
-            if not self._renew and self._in_state(_State.AHEAD):
-                await self._flush()  # nothing else would, while the body works
-            item = self._take_ahead()
-            if item is not None:
-                return item
-            done = self._done()
-            acks = [item.uid for item in done]
-            fetched = await self._fetch(self._prefetch, self._timeout, acks)
+        self._finish_current()
+        if self._in_state(_State.AHEAD):
+            return self._next_ahead()
+        done = self._done()
+
+        def read(claim: _Claim[Any]) -> Any:
+            fetched = self._hold(claim)
             self._acked(done)
-            if not fetched:
-                return None
             self._coming = iter(fetched)
+            # A lease may have ended meanwhile.
+            return (self._take_ahead() or self._next()) if fetched else None
+
+        acks = [item.uid for item in done]
+        return self._claim(self._prefetch, self._timeout, acks, read)
+
+    async def _next_ahead(self) -> D | None:
+        """The next of those that were fetched ahead, if any is still held."""
+        if not self._renew:
+            await self._flush()  # nothing else would, while the body works
+        return self._take_ahead() or await self._next()
 
     def _take_ahead(self) -> D | None:
         """The next of the items that were fetched ahead."""
@@ -2676,10 +3945,10 @@ class _ConsumeSteps(_HoldingSteps[D]):
         for item in done:
             item._state = _State.SETTLED
 
-    async def _flush(self) -> None:
+    async def _flush(self, until: float | None = None) -> None:
         """Ack what is done: should the helper and the loop do it at once, no harm is done."""
         if done := self._done():
-            await self._queue._ack_many([item.uid for item in done])
+            await self._queue._settle(ACK, (), [item.uid for item in done], until=until)
             self._acked(done)
 
     def _duties(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
@@ -2695,20 +3964,22 @@ class _ConsumeSteps(_HoldingSteps[D]):
             await self._queue._finish(self._end(error))
 
     async def _end(self, error: BaseException | None) -> None:
+        until = _from_now(_WAY_OUT)  # for all of it: what is not done comes back by its lease
         await self._end_helper()
         ahead = self._in_state(_State.AHEAD)[::-1]
         for each in ahead:
             each._state = _State.SETTLED
-        await self._flush()
-        await self._queue._hand_back([each.uid for each in ahead])
+        await self._flush(until)
+        await self._queue._hand_back([each.uid for each in ahead], until=until)
         item, self._current, self._held = self._current, None, []
         if item is None or item._state is not _State.IN_HAND:
             return
         item._state = _State.SETTLED
         if isinstance(error, Exception):
-            await self._queue._fail(item.uid, reason=_describe(error))
+            left = max(until - time.monotonic(), 0.001)
+            await self._queue._fail(item.uid, reason=_describe(error), timeout=left)
         else:
-            await self._queue._hand_back((item.uid,), uncounted=False)
+            await self._queue._hand_back((item.uid,), uncounted=False, until=until)
 
     async def _leave(
         self,
@@ -2719,12 +3990,12 @@ class _ConsumeSteps(_HoldingSteps[D]):
         try:
             await self._close(error)
         except (RedisError, OSError) as failure:
-            if error is None:
-                raise
-            # What ends the block is not replaced: it may be an order to end the process.
             log.warning(
                 "queue %s: not given back, it will come back: %s", self._queue.name, failure
             )
+            if error is None:
+                raise
+            # What ends the block is not replaced: it may be an order to end the process.
 
     async def _leave_processing(
         self,
@@ -2740,22 +4011,28 @@ class _ConsumeSteps(_HoldingSteps[D]):
 # ---- The blocking face -------------------------------------------------------------------------
 
 
-def _run(step: Coroutine[Any, Any, R]) -> R:
+def _run(step: Awaitable[R]) -> R:
     """The result of a step whose hooks never suspend."""
+    if isinstance(step, _Call):
+        return cast(R, step.queue._carry_out_now(step))
+    coroutine = cast("Coroutine[Any, Any, R]", step)
     try:
-        step.send(None)
+        coroutine.send(None)
     except StopIteration as done:
         return cast(R, done.value)
-    step.close()
+    coroutine.close()
     raise RuntimeError(f"the blocking step {step!r} suspended")
 
 
 def _blocking(
-    step: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
+    step: Callable[Concatenate[S, P], Awaitable[R]],
 ) -> Callable[Concatenate[S, P], R]:
     @wraps(step)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return _run(step(self, *args, **kwargs))
+        coming = step(self, *args, **kwargs)
+        if isinstance(coming, _Call):
+            return cast(R, coming.queue._carry_out_now(coming))
+        return _run(coming)
 
     return method
 
@@ -2763,8 +4040,10 @@ def _blocking(
 def _named(face: type[S]) -> type[S]:
     """Give the steps in a face the names that they have there, for help() and in errors."""
     for name, value in vars(face).items():
-        if isinstance(value, FunctionType) and value.__name__ == f"_{name}":
-            value.__name__ = value.__qualname__ = name
+        step = getattr(value, "__wrapped__", value)
+        if isinstance(step, FunctionType) and step.__name__ in (name, f"_{name}"):
+            for function in (value, step):
+                function.__name__ = function.__qualname__ = name
     return face
 
 
@@ -2889,8 +4168,9 @@ class SafeRedisQueue(_Steps[T]):
     """
 
     _flavour = redis
-
     _no_retry = Retry(NoBackoff(), 0)
+    _address = _Address
+    _new_pool = _Pool
 
     if TYPE_CHECKING:  # the signature is that of the steps
 
@@ -2915,104 +4195,80 @@ class SafeRedisQueue(_Steps[T]):
 
     # -- hooks ----------------------------------------------------------------------------------
 
-    async def _do(
-        self,
-        *command: Any,
-        timeout: float | None = None,
-        wait: float = 0,
-        limit: float | None = None,
-        then: tuple[Any, ...] | None = None,
-        rescue: Any = None,
-    ) -> Any:
-        target = self._target or self._locate()
-        end = float("inf") if timeout is None else time.monotonic() + timeout
-        connection = target.take(limit) or self._open_connection(target, limit, timeout)
-        replies = []
+    def _carry_out_now(self, call: _Call[R]) -> R:
+        """As _carry_out, without a coroutine where the first try is answered."""
+        slot = call.begin()
         try:
-            for each in (command, then) if then else (command,):
-                connection.send_packed_command(_on_the_wire(each))
-                own = connection.socket_timeout
-                if timeout is not None and not self._is_bounded(own, timeout, wait):
-                    left = max(end - time.monotonic(), 0.01)
-                    if not connection.can_read(left):
-                        raise TimeoutError(f"no reply within {timeout:.1f} s")
-                replies.append(connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            if _is_read_only(error):
-                connection.disconnect()  # the next one may reach the new primary
-                raise ReadOnlyError(str(error)) from error
-            self._release(target, limit, connection)
+            reply = self._exchange(call, slot)
+        except BaseException as error:
+            reply = _run(self._again(call, slot, error))
+        result: Any = call.answered(slot, reply)
+        if isinstance(result, (CoroutineType, _Call)):
+            result = _run(result)
+        return cast(R, result)
+
+    async def _send(self, call: _Call[Any], slot: _Slot | None) -> Any:
+        return self._exchange(call, slot)
+
+    def _exchange(self, call: _Call[Any], slot: _Slot | None) -> Any:
+        """Send a call, once; its reply, in bytes. What fails is left to the steps."""
+        pool = self._pool or _run(self._find(call.end(self._like.socket_timeout)))
+        end, line = call.end(pool.target.socket_timeout), None
+        try:
+            line = pool.take(end)
+            if call.alone:
+                call.check_epoch(line)
+                line.ended = False
+                self._waits.add(line)
+            reply = line.call(call.data(slot), end, 2 if call.then else 1)
+        except BaseException as error:
+            self._lost(pool, line, call, error)
             raise
-        except BaseException:
-            connection.disconnect()  # a reply may still come: nobody else must read it
-            raise
-        self._release(target, limit, connection)
-        return replies if then else replies[0]
-
-    def _release(self, target: _Target, limit: float | None, connection: Any) -> None:
-        for each in self._done_with(target, limit, connection):
-            each.disconnect()
-
-    @staticmethod
-    def _open_connection(target: _Target, limit: float | None, timeout: float | None) -> Any:
-        connection = target.connection(limit)
-        if limit is None:
-            connection.connect()  # left to the first command, it would not ask Sentinel where to
-        else:
-            # Opening takes several round trips: together they must not take longer either.
-            late = threading.Event()
-            at_most = limit if timeout is None else min(limit, timeout)
-
-            def give_up() -> None:
-                late.set()
-                connection.disconnect()
-
-            watchdog = threading.Timer(at_most, give_up)
-            watchdog.daemon = True
-            watchdog.start()
+        finally:
+            if call.alone:
+                self._waits.discard(line)
+        if reply.__class__ is not call.shape:
             try:
-                connection.connect()
-            except Exception as error:  # whatever it meets when its socket goes
-                if late.is_set():
-                    raise TimeoutError(f"not connected within {at_most:.1f} s") from error
+                self._check_reply(call, reply)
+            except self._outage as error:  # of the server: the next one may reach the new primary
+                self._lost(pool, line, call, error)
                 raise
-            finally:
-                watchdog.cancel()
-                watchdog.join()  # at once: no thread is left, which a fork would not survive
-        return connection
+            except Exception:
+                pool.give_back(line)
+                raise
+        pool.give_back(line)
+        return reply
 
-    def _locate(self) -> _Target:
-        """In a cluster: the node that has this queue."""
+    def _lost(self, pool: Any, line: Any, call: _Call[Any], error: BaseException) -> None:
+        """After an outage: drop what is idle there too, and find the server anew."""
+        if line is not None:
+            pool.drop(line)
+        if self._is_wide(call, error):
+            if line is not None:
+                pool.renew(line.epoch)
+            if self._pool is pool:
+                self._look_again(pool, error)
+
+    async def _ask_at(self, target: _Target, command: tuple[Any, ...], end: float) -> Any:
+        pool = _Pool(target)
+        line = pool.take(end)
         try:
-            node = self._redis.get_node_from_key(self.QUEUE_KEY)
-            pool = self._redis.get_redis_connection(node).connection_pool
-        except RedisClusterException as error:  # which is no RedisError
-            raise ConnectionError(str(error)) from error
-        self._target = target = self._target_of(pool.connection_class, pool.connection_kwargs)
-        return target
+            reply = line.call(_on_the_wire(command), end, 1)
+        finally:
+            pool.drop(line)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _nodes(self) -> list[Any]:
+        client = self._redis
+        known = client.get_nodes() or client.nodes_manager.startup_nodes.values()
+        return [client.get_redis_connection(node).connection_pool for node in known]
 
     async def _sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-    async def _resend(self, error: Exception, send: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        first = [error]
-
-        def again() -> R:
-            if first:
-                raise first.pop()
-            return _run(send())
-
-        # A copy, because a backoff counts for one call.
-        return cast(R, copy.deepcopy(self._retry).call_with_retry(again, lambda _: None))
-
-    async def _renew(self) -> None:
-        for connection in self._leave_target():
-            connection.disconnect()
-        if self._is_cluster:
-            try:
-                self._redis.nodes_manager.initialize()
-            except (RedisError, RedisClusterException) as error:
-                log.warning("queue %s: the cluster cannot be asked: %s", self.name, error)
+        end, closings = time.monotonic() + seconds, self._closings
+        while (left := end - time.monotonic()) > 0 and closings == self._closings:
+            time.sleep(min(left, _PIECE))
 
     async def _finish(self, step: Coroutine[Any, Any, Any]) -> None:
         await step
@@ -3094,12 +4350,16 @@ class SafeRedisQueue(_Steps[T]):
         return self.get(timeout)
 
     def close(self) -> None:
-        """Close the queue's own connections, and its client if it made it; items stay as they are.
+        """Close the queue's connections, and its client if it made it; items stay as they are.
 
-        A get that waits in another thread goes on.
+        What waits in other threads ends within a second with QueueClosed. Another call begins anew,
+        but on an embedded server, which is let go of.
         """
-        for connection in self._leave_target():
-            connection.disconnect()
+        self._close_for_others()
+        for line in list(self._waits):
+            line.ended = True
+        for pool in list(self._pools.values()):
+            pool.renew()
         if self._owns_client:
             self._redis.close()
         if self._server is not None:
@@ -3115,11 +4375,16 @@ class SafeRedisQueue(_Steps[T]):
 # ---- The asyncio face ----------------------------------------------------------------------------
 
 
-# A time-out that makes no task, unlike asyncio.wait_for. The other package comes with redis-py,
-# which needs it for the same Pythons: before 3.11.3 asyncio's may be a cancellation instead.
-_within: Final[Any] = importlib.import_module(
-    "asyncio" if sys.version_info >= (3, 11, 3) else "async_timeout"
-).timeout
+def _awaited(
+    step: Callable[Concatenate[S, P], Awaitable[R]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """A step that is a call, or a coroutine, as a coroutine function."""
+
+    @wraps(step)
+    async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await step(self, *args, **kwargs)
+
+    return method
 
 
 @_named
@@ -3163,7 +4428,7 @@ class AsyncHolding(_HoldingSteps[AsyncDelivery[T]]):
     __doc__ = _HoldingSteps.__doc__
     _delivery = AsyncDelivery
     _helper_class = _TaskHelper
-    fetch = _HoldingSteps[AsyncDelivery[T]]._fetch
+    fetch = _awaited(_HoldingSteps[AsyncDelivery[T]]._fetch)
     __aexit__ = _HoldingSteps[AsyncDelivery[T]]._exit
 
     async def __aenter__(self) -> Self:
@@ -3200,8 +4465,20 @@ class AsyncConsumer(_AsyncConsume[T]):
 class AsyncProcessing(_AsyncConsume[T]):
     """What processing returns: an asynchronous context manager for one item."""
 
-    __aenter__ = _ConsumeSteps[AsyncDelivery[T]]._next
+    __aenter__ = _awaited(_ConsumeSteps[AsyncDelivery[T]]._next)
     __aexit__ = _ConsumeSteps[AsyncDelivery[T]]._leave_processing
+
+
+class _InLoop:
+    """What a queue has in one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.pool: _AsyncPool | None = None
+        self.background: set[asyncio.Task[Any]] = set()
+        self.closed: asyncio.Future[None] = loop.create_future()  # done when the queue is closed
+        self.putting = 0  # calls of plain puts that are under way
+        self.puts: list[tuple[_Numbered[Any], asyncio.Future[None]]] = []  # that go with the next
 
 
 @_named
@@ -3213,8 +4490,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
     """
 
     _flavour = redis.asyncio
-
     _no_retry = AsyncRetry(NoBackoff(), 0)
+    _address = _AsyncAddress
+    _new_pool = _AsyncPool
 
     if TYPE_CHECKING:  # the signature is that of the steps
 
@@ -3238,159 +4516,240 @@ class AsyncSafeRedisQueue(_Steps[T]):
         def __init__(self, *args: Any, **kw: Any) -> None: ...
 
     def _reset(self) -> None:
+        self._loops: dict[asyncio.AbstractEventLoop, _InLoop] = {}
         super()._reset()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._background: set[asyncio.Task[Any]] = set()
 
-    def _check_owner(self) -> None:
-        super()._check_owner()
+    @property
+    def _here(self) -> _InLoop:
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None:
-                self._reset()  # connections belong to the loop in which they were opened
-            self._loop = loop
+        return self._loops.get(loop) or self._enter(loop)
+
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> _InLoop:
+        for each in list(self._loops):
+            if each.is_closed():
+                self._loops.pop(each, None)
+        return self._loops.setdefault(loop, _InLoop(loop))
+
+    @property
+    def _pool(self) -> _AsyncPool | None:
+        return self._here.pool
+
+    @_pool.setter
+    def _pool(self, pool: _AsyncPool | None) -> None:
+        if pool is not None:
+            self._here.pool = pool
+        else:
+            for each in list(self._loops.values()):
+                each.pool = None
+
+    def _where(self) -> Any:
+        return asyncio.get_running_loop()
 
     # -- hooks ----------------------------------------------------------------------------------
 
-    async def _do(
-        self,
-        *command: Any,
-        timeout: float | None = None,
-        wait: float = 0,
-        limit: float | None = None,
-        then: tuple[Any, ...] | None = None,
-        rescue: Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
-    ) -> Any:
-        # Before Python 3.12 a cancellation may be lost in asyncio.wait_for, with which redis-py
-        # sends; in shield it is not.
-        if rescue is None and sys.version_info >= (3, 12):
-            return await self._exchange(command, then, timeout, wait, limit)
-        task = self._in_background(self._exchange(command, then, timeout, wait, limit))
+    async def _send(self, call: _Call[Any], slot: _Slot | None) -> Any:
+        here = self._here
+        pool = here.pool or await self._find(call.end(self._like.socket_timeout))
+        end, epoch = call.end(pool.target.socket_timeout), pool.epoch
         try:
-            return await asyncio.shield(task)
+            line = pool.line
+            if (call.alone and pool.target.most > 1) or not pool.shares:
+                line = None
+            elif line is None or line.closed or line.paused:
+                line = await pool.shared(end)
+            if line is None:
+                reply = await self._send_alone(here, pool, call, slot, end)
+            else:
+                epoch, data = line.epoch, call.data(slot)
+                reply = await (line.call(data, end, 2) if call.then else line.ask(data, end))
+            if reply.__class__ is not call.shape:
+                self._check_reply(call, reply)
+            return reply
+        except self._outage as error:
+            if self._is_wide(call, error):
+                await pool.renew(epoch)
+                if here.pool is pool:
+                    self._look_again(pool, error)
+            raise
+
+    async def _send_alone(
+        self, here: _InLoop, pool: _AsyncPool, call: _Call[Any], slot: _Slot | None, end: float
+    ) -> Any:
+        """Over a line that nobody else uses meanwhile."""
+        line = await pool.take(end)
+        try:
+            call.check_epoch(line)
+        except ConnectionError:
+            await pool.drop(line)
+            raise
+        task = self._in_background(self._talk(pool, line, call, call.data(slot), end))
+        if isinstance(call, _Wait):
+            call.left = (pool, line, task)
+        try:
+            # A task, because before Python 3.12 a cancellation may be lost where redis-py sends.
+            await asyncio.wait((task, here.closed), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            if rescue is None:
+            if not isinstance(call, _Wait):
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())
                 task.cancel()
-            else:
-                self._in_background(self._rescue(task, rescue))
             raise
+        if not task.done() and isinstance(call, _Wait):
+            raise QueueClosed(f"queue {self.name} was closed")
+        return await task
 
-    async def _exchange(
-        self,
-        command: tuple[Any, ...],
-        then: tuple[Any, ...] | None,
-        timeout: float | None,
-        wait: float,
-        limit: float | None,
+    async def _talk(
+        self, pool: _AsyncPool, line: _AsyncLine, call: _Call[Any], data: bytes, end: float
     ) -> Any:
-        target = self._target or await self._locate()
-        connection = target.take(limit) or target.connection(limit)
-        own = target.socket_timeout
-        seconds = own if timeout is None or self._is_bounded(own, timeout, wait) else timeout
-        replies = []
         try:
-            if not connection.is_connected:  # left to sending, it would not ask Sentinel where to
-                bounds = [each for each in (limit, timeout) if each is not None]
-                async with _within(min(bounds, default=None)):
-                    await connection.connect()
-                # Of its own it would time sending and reading apart, which costs more; and its
-                # timeout= would say None when it is over, as some replies do. So ours, for both.
-                connection.socket_timeout = None
-            for each in (command, then) if then else (command,):
-                async with _within(seconds):
-                    await connection.send_packed_command(_on_the_wire(each))
-                    replies.append(await connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            if _is_read_only(error):
-                await connection.disconnect()
-                raise ReadOnlyError(str(error)) from error
-            await self._release(target, limit, connection)
+            if line.id is None and isinstance(call, _Wait):
+                told = await line.call(_on_the_wire(("CLIENT", "ID")), end, 1)
+                line.id = told if isinstance(told, int) else 0  # who may not ask is not told
+            reply = await line.call(data, end, 2 if call.then else 1)
+        except BaseException:
+            await pool.drop(line)
             raise
-        except BaseException as error:
-            await connection.disconnect(nowait=True)
-            if isinstance(error, asyncio.TimeoutError):
-                raise TimeoutError(f"no answer within {seconds or limit} s: {self!r}") from error
-            raise
-        await self._release(target, limit, connection)
-        return replies if then else replies[0]
+        await pool.give_back(line)
+        return reply
 
-    async def _release(self, target: _Target, limit: float | None, connection: Any) -> None:
-        for each in self._done_with(target, limit, connection):
-            await each.disconnect(nowait=True)
+    async def _end_wait(
+        self, left: tuple[_AsyncPool, _AsyncLine, asyncio.Task[Any]], claim: _Claim[Any]
+    ) -> Any:
+        """What a wait was handed that nobody awaits any more, or None.
 
-    async def _rescue(
-        self, task: asyncio.Task[Any], rescue: Callable[[Any], Coroutine[Any, Any, Any]]
-    ) -> None:
+        The server ends it, if asked; where that is not allowed, it ends with its slice. Raises
+        TimeoutError after two seconds; what it is handed later is handed back then.
+        """
+        pool, line, task = left
+        pause, end = 0.005, _from_now(_WAY_OUT)
+        while not task.done():
+            if line.id and line.epoch == pool.epoch and self._pool is pool:
+                with suppress(RedisError, OSError):
+                    await self._ask("CLIENT", "UNBLOCK", line.id, until=end)
+            else:
+                pause = _WAY_OUT
+            if (seconds := end - time.monotonic()) <= 0:
+                self._in_background(self._hand_back_late(task, claim))
+                raise TimeoutError("its wait does not end")
+            await asyncio.wait((task,), timeout=min(pause, seconds))
+            pause *= 2  # it may not have begun to wait
+        return self._handed(task)
+
+    async def _hand_back_late(self, task: asyncio.Task[Any], claim: _Claim[Any]) -> None:
+        await asyncio.wait((task,))
+        if moved := self._handed(task):
+            try:
+                await self._run_script(UNDO, "", 1, moved, claim._seen)
+            except (RedisError, OSError) as error:
+                log.warning("queue %s: what was handed to a get that was cancelled comes back "
+                            "later: %s", self.name, error)  # fmt: skip
+
+    @staticmethod
+    def _handed(task: asyncio.Task[Any]) -> Any:
+        """The uid that a wait that has ended has moved, or None."""
         try:
-            await rescue(await task)
-        except (RedisError, OSError) as error:
-            log.warning(
-                "queue %s: a get was cancelled and could not hand back: %s", self.name, error
-            )
+            moved = task.result()
+        except (RedisError, OSError, asyncio.CancelledError):
+            return None
+        return moved if isinstance(moved, bytes) else None
 
     def _in_background(self, step: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
+        background = self._here.background
         task = asyncio.create_task(step)
-        self._background.add(task)  # a task that nobody refers to may vanish
-        task.add_done_callback(self._background.discard)
+        background.add(task)  # a task that nobody refers to may vanish
+        task.add_done_callback(background.discard)
         return task
 
-    async def _locate(self) -> _Target:
+    async def _ask_at(self, target: _Target, command: tuple[Any, ...], end: float) -> Any:
+        pool = _AsyncPool(target)
+        line = await pool.take(end)
         try:
-            await self._redis.initialize()
-            node = self._redis.get_node_from_key(self.QUEUE_KEY)
-        except RedisClusterException as error:
-            raise ConnectionError(str(error)) from error
-        self._target = target = self._target_of(node.connection_class, node.connection_kwargs)
-        return target
+            reply = await line.call(_on_the_wire(command), end, 1)
+        finally:
+            await pool.drop(line)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _nodes(self) -> list[Any]:
+        return self._redis.get_nodes() or list(self._redis.nodes_manager.startup_nodes.values())
 
     async def _sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    async def _resend(self, error: Exception, send: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        first = [error]
-
-        async def again() -> R:
-            if first:
-                raise first.pop()
-            return await send()
-
-        async def failed(_: Exception) -> None:
-            pass
-
-        return cast(R, await copy.deepcopy(self._retry).call_with_retry(again, failed))
-
-    async def _renew(self) -> None:
-        for connection in self._leave_target():
-            await connection.disconnect(nowait=True)
-        if self._is_cluster:
-            try:
-                await self._redis.nodes_manager.initialize()
-            except (RedisError, RedisClusterException) as error:
-                log.warning("queue %s: the cluster cannot be asked: %s", self.name, error)
+        await asyncio.wait((self._here.closed,), timeout=seconds)
 
     async def _finish(self, step: Coroutine[Any, Any, Any]) -> None:
-        await asyncio.shield(self._in_background(step))
+        task = self._in_background(step)
+        done, _ = await asyncio.wait((task,), timeout=_WAY_OUT + _PIECE)
+        if done:
+            task.result()
+
+    # -- puts that are pending together ---------------------------------------------------------
+
+    async def _carry_out(self, call: _Call[R]) -> R:
+        if not (isinstance(call, _Numbered) and call.is_plain_put):
+            return await super()._carry_out(call)
+        here = self._here
+        if here.putting:
+            return await self._put_with_others(here, call)
+        here.putting += 1
+        try:
+            return await super()._carry_out(call)
+        finally:
+            here.putting -= 1
+
+    async def _put_with_others(self, here: _InLoop, call: _Numbered[R]) -> R:
+        """One call for all the plain puts that this turn of the event loop brings."""
+        done: asyncio.Future[None] = here.loop.create_future()
+        if not here.puts:
+            here.loop.call_soon(self._put_together, here)
+        here.puts.append((call, done))
+        await done
+        return call.read(1)
+
+    def _put_together(self, here: _InLoop) -> None:
+        puts, here.puts = here.puts, []
+        waiting = [(call, done) for call, done in puts if not done.done()]
+        for chunk in _chunks(waiting, lambda put: len(put[0].args[1])):
+            self._in_background(self._put_chunk(here, chunk))
+
+    async def _put_chunk(
+        self, here: _InLoop, puts: list[tuple[_Numbered[Any], asyncio.Future[None]]]
+    ) -> None:
+        pairs = tuple(part for call, _ in puts for part in call.args)
+        here.putting += 1
+        error: Exception | None = None
+        try:
+            await super()._carry_out(self._run_script(PUT_NEW, *pairs))
+        except Exception as failure:  # it is that of each of them
+            error = failure
+        finally:
+            here.putting -= 1
+        for _, done in puts:
+            if done.done():
+                continue
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(copy.copy(error))
 
     # -- the methods, in the order of an item's life ---------------------------------------------
 
-    put = _Steps[T]._put
+    put = _awaited(_Steps[T]._put)
     put_many = _Steps[T]._put_many
-    get = _Steps[T]._get
-    get_nowait = _Steps[T]._get_nowait
+    get = _awaited(_Steps[T]._get)
+    get_nowait = _awaited(_Steps[T]._get_nowait)
     get_many = _Steps[T]._get_many
-    ack = _Steps[T]._ack
+    ack = _awaited(_Steps[T]._ack)
     ack_many = _Steps[T]._ack_many
     fail = _Steps[T]._fail
     fail_many = _Steps[T]._fail_many
     touch = _Steps[T]._touch
-    bury = _Steps[T]._bury
-    forward = _Steps[T]._forward
+    bury = _awaited(_Steps[T]._bury)
+    forward = _awaited(_Steps[T]._forward)
     dead = _Steps[T]._dead
     revive = _Steps[T]._revive
     purge_dead = _Steps[T]._purge_dead
     exists = _Steps[T]._exists
-    remove = _Steps[T]._remove
+    remove = _awaited(_Steps[T]._remove)
     peek = _Steps[T]._peek
     qsize = _Steps[T]._qsize
     empty = _Steps[T]._empty
@@ -3402,10 +4761,10 @@ class AsyncSafeRedisQueue(_Steps[T]):
 
     # For tools.
 
-    claim = _Steps[T]._claim
+    claim = _awaited(_Steps[T]._claim)
     hand_back = _Steps[T]._hand_back
-    run_script = _Steps[T]._run_script
-    ask = _Steps[T]._ask
+    run_script = _awaited(_Steps[T]._run_script)
+    ask = _awaited(_Steps[T]._ask)
 
     def consume(
         self,
@@ -3424,13 +4783,18 @@ class AsyncSafeRedisQueue(_Steps[T]):
         return AsyncProcessing(self, 1, lease, renew, timeout)
 
     async def close(self) -> None:
-        """Finish what goes on in the background, a second at most, and close as the other face."""
-        if self._loop is not asyncio.get_running_loop():
-            self._reset()  # what an ended loop has left cannot be awaited here
-        while self._background:
-            await asyncio.wait(self._background)
-        for connection in self._leave_target():
-            await connection.disconnect()
+        """Close as the other face, and finish what goes on in the background, in two seconds."""
+        here, end = self._here, _from_now(_WAY_OUT)
+        self._closings += 1
+        here.closed.set_result(None)
+        here.closed = here.loop.create_future()
+        await asyncio.sleep(0)
+        while here.background and (left := end - time.monotonic()) > 0:
+            await asyncio.wait(here.background, timeout=left)
+        self._close_for_others()
+        for where, pool in list(self._pools.items()):
+            if where[1] is here.loop:
+                await pool.renew()
         if self._owns_client:
             await self._redis.aclose()
         if self._server is not None:
@@ -3467,7 +4831,7 @@ def producer(args: argparse.Namespace) -> None:
     with open_queue(args) as queue, _progress() as advance:
         try:
             for lines in _read_lines(args.separator):
-                for chunk in _chunks(lines):
+                for chunk in _chunks(lines, len):
                     count += len(queue.put_many(chunk))
                     advance(len(chunk))
         except (Exception, KeyboardInterrupt) as error:
@@ -3688,7 +5052,8 @@ def open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[byte
     if queue._server is not None:
         tell(f"embedded server, its data is in {queue._server.directory}")
     try:
-        _run(queue._do("PING", timeout=5, limit=5))  # once: a wrong URL is told at once
+        # Once: a wrong URL is told at once.
+        queue._exchange(_Command(queue, "PING", until=_from_now(_TRY_SECONDS)), None)
     except ResponseError:
         pass  # not allowed perhaps, but there is a server
     except ConnectionError as error:

@@ -16,8 +16,8 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from helpers import check_places, eventually, seed, snapshot
-from saferedisqueue import AsyncSafeRedisQueue, WrongClient
+from helpers import check_places, command_of, eventually, seed, snapshot
+from saferedisqueue import UNDO, AsyncSafeRedisQueue, WrongClient
 from servers import Server
 
 Use = Callable[[AsyncSafeRedisQueue[bytes]], Any]
@@ -28,9 +28,9 @@ class Held(AsyncSafeRedisQueue[Any]):
 
     hold = 0
 
-    async def _exchange(self, command: Any, *args: Any) -> Any:
-        reply = await super()._exchange(command, *args)
-        if self.hold and not isinstance(command[0], str):  # a script
+    async def _send(self, call: Any, slot: Any) -> Any:
+        reply = await super()._send(call, slot)
+        if self.hold and slot is not None:  # a script
             self.hold -= 1
             if not self.hold:
                 self.read.set()
@@ -117,10 +117,11 @@ def test_a_get_that_is_cancelled_twice_is_undone_all_the_same(
     class Slow(Held):
         """The undo is not sent before the test says so."""
 
-        async def _undo(self, *args: Any) -> None:
-            self.undoing.set()
-            await self.go_on.wait()
-            await super()._undo(*args)
+        async def _send(self, call: Any, slot: Any) -> Any:
+            if getattr(call, "script", None) is UNDO:
+                self.undoing.set()
+                await self.go_on.wait()
+            return await super()._send(call, slot)
 
     async def test() -> None:
         async with Slow(url=server.url, name="test") as queue:
@@ -180,11 +181,12 @@ def test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed(
     class Moved(AsyncSafeRedisQueue[Any]):
         """Has an item as soon as it waits; its reply is kept back until the test says so."""
 
-        async def _exchange(self, command: Any, *args: Any) -> Any:
-            if command[0] != "BLMOVE":
-                return await super()._exchange(command, *args)
+        async def _talk(self, *args: Any) -> Any:
+            call = args[2]
+            if command_of(call) != "BLMOVE":
+                return await super()._talk(*args)
             seed(client, items={"a": "A"}, queue=["a"])
-            reply = await super()._exchange(command, *args)
+            reply = await super()._talk(*args)
             self.moved.set()
             await self.go_on.wait()
             return reply
@@ -342,7 +344,9 @@ def test_a_server_that_stops_answering_holds_no_call(
             await queue.empty()  # connected with the client's time-out
             os.kill(own_server.pid, signal.SIGSTOP)
             try:
-                with pytest.raises(redis.TimeoutError, match="no answer within 1.*'test' on "):
+                with pytest.raises(
+                    redis.TimeoutError, match="did not answer in time: .*'test' on "
+                ):
                     await asyncio.wait_for(use(queue), 60)
             finally:
                 os.kill(own_server.pid, signal.SIGCONT)

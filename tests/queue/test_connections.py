@@ -29,6 +29,7 @@ from helpers import (
     Make,
     call,
     check_places,
+    command_of,
     drain,
     eventually,
     run_alone,
@@ -80,13 +81,13 @@ def test_without_a_url_arguments_are_those_of_redis_py(client: redis.Redis, serv
 def test_every_scheme_of_a_url_is_taken(url: str, where: str) -> None:
     queue = SafeRedisQueue(url=url, name="orders")
     assert repr(queue) == f"<SafeRedisQueue 'orders' on {where}>"
-    is_tls = queue._target.connection_class is redis.SSLConnection
+    is_tls = queue._like.connection_class is redis.SSLConnection
     assert is_tls == url.startswith("rediss")
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "", "//localhost"])
 def test_another_scheme_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="redis://, rediss://, unix://"):
+    with pytest.raises(ValueError, match="redis://, rediss://, valkey://, valkeys://, unix://"):
         SafeRedisQueue(url=url)
 
 
@@ -440,13 +441,15 @@ def test_a_child_that_closes_the_queue_leaves_the_parent_s_connections_alone(
 ) -> None:
     code = """if 1:
         import os, sys
+        import redis
         from saferedisqueue import SafeRedisQueue
-        class Counting(SafeRedisQueue):
+        class Counting(redis.UnixDomainSocketConnection):
             made = 0
-            def _open_connection(self, *where):
-                self.made += 1
-                return super()._open_connection(*where)
-        queue = Counting(url=sys.argv[1], name="test")
+            def connect(self):
+                Counting.made += 1
+                return super().connect()
+        pool = redis.ConnectionPool(connection_class=Counting, path=sys.argv[1].partition("://")[2])
+        queue = SafeRedisQueue(client=redis.Redis(connection_pool=pool), name="test")
         queue.put("a")
         child = os.fork()
         if not child:
@@ -454,7 +457,7 @@ def test_a_child_that_closes_the_queue_leaves_the_parent_s_connections_alone(
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         queue.put("b")
-        assert queue.made == 1, queue.made
+        assert Counting.made == 1, Counting.made
         """
     run_alone(code, server)
 
@@ -756,11 +759,11 @@ class Slices(SafeRedisQueue[bytes]):
         super().__init__(**kw)
         self.ends: list[str] = []
 
-    async def _do(self, *command: Any, **io: Any) -> Any:
-        if command[0] != "BLMOVE":
-            return await super()._do(*command, **io)
+    def _exchange(self, call: Any, slot: Any) -> Any:
+        if command_of(call) != "BLMOVE":
+            return super()._exchange(call, slot)
         try:
-            reply = await super()._do(*command, **io)
+            reply = super()._exchange(call, slot)
         except BaseException as error:
             self.ends.append(repr(error))
             raise

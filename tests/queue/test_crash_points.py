@@ -107,7 +107,7 @@ class Cancelling(AsyncFailing):
     def cancelled(self) -> bool:
         return self._left < 0
 
-    async def _exchange(self, *command: Any) -> Any:
+    async def _send(self, *call: Any) -> Any:
         self._left -= 1
         when = self._when if self._left == -1 else ""
         if when == "during":
@@ -115,7 +115,7 @@ class Cancelling(AsyncFailing):
         elif when == "before":
             await self._cancel()
         try:
-            return await super()._exchange(*command)
+            return await super()._send(*call)
         finally:
             if when == "after":
                 await self._cancel()
@@ -149,8 +149,8 @@ def test_a_task_that_is_cancelled_at_any_command_loses_nothing_and_keeps_nothing
             else:
                 assert not cancelling.cancelled, "the cancellation was swallowed"
             reached = cancelling.cancelled
-            while cancelling._background:
-                face.run(asyncio.wait({*cancelling._background}))
+            while (here := cancelling._loops.get(face.loop)) and here.background:
+                face.run(asyncio.wait({*here.background}))
             if reached and "durable" not in operation.settings:  # whose puts all raise
                 check_answers(cancelling, client)
             cancelling.close()

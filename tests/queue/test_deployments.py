@@ -265,7 +265,7 @@ def test_a_cluster_that_was_never_reached_is_a_connection_error() -> None:
         finally:
             await client.aclose()
 
-    with pytest.raises(redis.ConnectionError, match="Redis Cluster cannot be connected"):
+    with pytest.raises(redis.ConnectionError, match="nobody says where its server is"):
         asyncio.run(put())
 
 

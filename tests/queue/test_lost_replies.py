@@ -56,13 +56,7 @@ FEW = ("put", "put many", "get", "get that waits", "ack", "fail", "consume one b
 def small_chunks_and_little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few items are several chunks, and get gives a connection up as soon as its caller would."""
     monkeypatch.setattr(saferedisqueue, "_CHUNK_ITEMS", 2)
-    limits = saferedisqueue._Steps._limits
-
-    def less(self: Any, deadline: float | None, wait: float = 0) -> dict[str, Any]:
-        patient = limits(self, deadline, wait)
-        return {**patient, "timeout": min(patient["timeout"], wait + PATIENCE)}
-
-    monkeypatch.setattr(saferedisqueue._Steps, "_limits", less)
+    monkeypatch.setattr(saferedisqueue, "_TRY_SECONDS", PATIENCE)
 
 
 # -- clients, as users make them -------------------------------------------------------------------

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import servers
 from helpers import Face, Make, check_places, drain, eventually, seed, snapshot
-from saferedisqueue import SafeRedisQueue, SafeRedisQueueError
+from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue, SafeRedisQueueError
 from servers import Server, free_port
 from topologies import elsewhere
 
@@ -171,13 +171,14 @@ def test_a_loop_that_meets_a_key_of_the_wrong_type_goes_on_when_it_is_mended(
 def before_each_command(queue: Any, disturb: Callable[[int], Any]) -> Callable[[], int]:
     """Calls disturb with the number of each command, before it; returns one that tells how many."""
     queue = queue.__dict__.get("wrapped", queue)
-    send, sent = queue._do, itertools.count()
+    hook = "_send" if isinstance(queue, AsyncSafeRedisQueue) else "_exchange"
+    send, sent = getattr(queue, hook), itertools.count()
 
-    async def do(*command: Any, **io: Any) -> Any:
+    def disturbed(*call: Any) -> Any:
         disturb(next(sent))
-        return await send(*command, **io)
+        return send(*call)
 
-    queue._do = do
+    setattr(queue, hook, disturbed)
     return lambda: next(sent)
 
 

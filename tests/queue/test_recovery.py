@@ -12,8 +12,19 @@ from typing import Any
 import pytest
 import redis
 
-from helpers import Make, Release3, call, check_places, drain, eventually, lapse, seed, snapshot
-from saferedisqueue import CLAIM, PUT, SafeRedisQueue, _run
+from helpers import (
+    Make,
+    Release3,
+    call,
+    check_places,
+    command_of,
+    drain,
+    eventually,
+    lapse,
+    seed,
+    snapshot,
+)
+from saferedisqueue import CLAIM, PUT, SafeRedisQueue
 
 
 @pytest.fixture
@@ -100,14 +111,14 @@ class Waiting(SafeRedisQueue[Any]):
         self.waits: list[float] = []
         self.put_first: Any = None
 
-    async def _do(self, *command: Any, **io: Any) -> Any:
-        if command[0] == "BLMOVE":
-            self.waits.append(float(command[-1]))
+    def _exchange(self, call: Any, slot: Any) -> Any:
+        if command_of(call) == "BLMOVE":
+            self.waits.append(float(call.parts[-1]))
             if self.put_first is not None:
                 with SafeRedisQueue(client=self._redis, name=self.name) as other:
                     other.put(self.put_first)
                 self.put_first = None
-        return await super()._do(*command, **io)
+        return super()._exchange(call, slot)
 
 
 @pytest.mark.parametrize(("wait_slice", "longest"), [(0.05, 0.05), (3, 0.5)])
@@ -123,7 +134,7 @@ def test_a_wait_is_a_slice_and_ends_when_something_is_due(
 def test_a_very_short_wait_is_not_left_to_the_server(make: Make) -> None:
     """Redis 6.2 takes it for a wait without end."""
     queue: Any = make(Waiting)
-    assert _run(queue._wait(-1, 0.005, None, 0)) is None
+    assert queue.get(0.005) == (None, None)
     assert queue.waits == []
 
 
@@ -247,9 +258,9 @@ def test_a_stopped_waiter_that_is_real_shares_nothing_with_the_next_holder(
     class Stopped(SafeRedisQueue[Any]):
         other: Any = None
 
-        async def _do(self, *command: Any, **io: Any) -> Any:
-            reply = await super()._do(*command, **io)
-            if command[0] == "BLMOVE" and reply and self.other is None:
+        def _exchange(self, call: Any, slot: Any) -> Any:
+            reply = super()._exchange(call, slot)
+            if command_of(call) == "BLMOVE" and reply and self.other is None:
                 for _ in range(2):
                     lapse(client)
                     self.other = taker.get(-1)

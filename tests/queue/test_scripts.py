@@ -788,10 +788,10 @@ def test_answers_are_kept_for_a_while_only(queue: Any, client: redis.Redis) -> N
 def test_a_slot_is_used_for_half_an_hour(queue: Any) -> None:
     queue.put("a")
     (slot,) = queue._slots
-    slot._since -= 1700
+    slot.old -= 1700
     queue.put("b")
     assert queue._slots == [slot]
-    slot._since -= 200
+    slot.old -= 200
     queue.put("c")
     assert queue._slots[0].key != slot.key
     assert queue._slots[0].number == 1

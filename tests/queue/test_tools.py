@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import weakref
 from typing import Any
@@ -284,7 +285,7 @@ def test_methods_show_the_names_they_are_called_by(kind: Any) -> None:
             assert method.__name__ == ("close" if name == "aclose" else name)
     assert "max_attempts" in inspect.signature(kind).parameters
     with pytest.raises(TypeError, match=r"^put\(\) missing 1 required positional argument: 'item'"):
-        kind(name="test").put()
+        asyncio.run(kind(name="test").put())
 
 
 def test_whatever_is_public_has_a_docstring() -> None:

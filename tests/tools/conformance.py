@@ -71,8 +71,7 @@ class Trace:
             if name == "forward":
                 keys = [self.queue._prefix + key.encode() for key in saferedisqueue.FORWARD.keys]
                 keys[-2:] = [b"srq:other:items", b"srq:other:queue"]
-                step = self.queue._eval(saferedisqueue.FORWARD, of, sent, keys)
-                reply = saferedisqueue._run(step)
+                reply = call(self.queue, saferedisqueue.FORWARD, *sent, slot=of, keys=keys)
             else:
                 reply = call(self.queue, getattr(saferedisqueue, name.upper()), *sent, slot=of)
         except redis.ResponseError as error:

@@ -80,16 +80,16 @@ class Filled:
         return self.fill("dead", 100_000, "3 5 - ", NOW)
 
     def _measure(self, queue: Any) -> None:
-        send = queue._do
+        send = queue._exchange
 
-        async def do(*command: Any, **io: Any) -> Any:
+        def measured(*call: Any) -> Any:
             before = self._cpu()
-            reply = await send(*command, **io)
+            reply = send(*call)
             self.cost = max(self.cost, self._cpu() - before)
             return reply
 
         self.cost = 0.0
-        queue._do = do
+        queue._exchange = measured
 
     def _cpu(self) -> float:
         """ms of processor time that the server's main thread has had; waiting for one is none."""

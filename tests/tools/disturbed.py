@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from helpers import Asyncio, Blocking
+from helpers import Asyncio, Blocking, command_of
 from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue
 
 
@@ -17,61 +17,91 @@ class Interrupted(BaseException):
 class Parked:
     """A wait that is stopped in the middle; `caught` is what its BLMOVE has moved."""
 
-    def __init__(self, rescue: Any, future: Any = None) -> None:
-        self.rescue, self.future = rescue, future
+    def __init__(self, waits: bool, future: Any = None) -> None:
+        self.waits, self.future = waits, future
         self.caught: bytes | None = None
 
     @property
     def catches(self) -> bool:
-        return self.rescue is not None and self.caught is None
+        return self.waits and self.caught is None
 
     def __await__(self) -> Any:
         return (yield self) if self.future is None else (yield from self.future)
 
 
+class Sent(NamedTuple):
+    """A command that a queue has sent: the sha of its script, its slot, its number, its bytes."""
+
+    sha: str
+    slot: bytes
+    number: int
+    data: bytes
+
+
+def waits(call: Any) -> bool:
+    return command_of(call) == "BLMOVE"
+
+
 class Disturbed:
     """Of both faces: a command is sent twice or not at all, and waits are the machine's to end."""
 
-    sent: list[tuple[Any, ...]]
+    sent: list[Sent]
     trick = ""  # for the next command
 
-    async def _do(self, *command: Any, **io: Any) -> Any:
-        if command[0] == "BLMOVE":
-            return await self._park(io["rescue"])
-        if isinstance(command[0], str):  # no script
-            return await super()._do(*command, **io)
+    def _trick(self, call: Any, slot: Any) -> str:
+        """What is to be done with this command."""
+        if slot is None:  # no script
+            return ""
         trick, self.trick = self.trick, ""
-        self.sent.append(command)
+        self.sent.append(Sent(call.script.sha, slot.key, slot.number, call.data(slot)))
         if trick == "unsent":
             raise Interrupted
-        reply = await super()._do(*command, **io)
-        if trick == "unanswered":
-            raise Interrupted
-        return await super()._do(*command, **io) if trick == "twice" else reply
+        return trick
 
     async def _sleep(self, seconds: float) -> None:
-        await self._park(None)
+        await self._park(False)
 
-    async def _park(self, rescue: Any) -> Any:
+    async def _park(self, waits: bool) -> Any:
         raise NotImplementedError
 
 
 class DisturbedQueue(Disturbed, SafeRedisQueue[Any]):
-    async def _park(self, rescue: Any) -> Any:
-        return await Parked(rescue)
+    async def _send(self, call: Any, slot: Any) -> Any:
+        return await self._park(True) if waits(call) else self._exchange(call, slot)
+
+    def _exchange(self, call: Any, slot: Any) -> Any:
+        trick = self._trick(call, slot)
+        reply = super()._exchange(call, slot)
+        if trick == "unanswered":
+            raise Interrupted
+        return super()._exchange(call, slot) if trick == "twice" else reply
+
+    async def _park(self, waits: bool) -> Any:
+        return await Parked(waits)
 
 
 class DisturbedAsyncQueue(Disturbed, AsyncSafeRedisQueue[Any]):
     parked: Parked | None = None
 
-    async def _park(self, rescue: Any) -> Any:
-        parked = self.parked = Parked(rescue, asyncio.get_running_loop().create_future())
-        try:
-            return await parked
-        except asyncio.CancelledError:
-            if parked.caught is not None:
-                await parked.rescue(parked.caught)
-            raise
+    async def _send(self, call: Any, slot: Any) -> Any:
+        if waits(call):
+            call.left = self.parked = self._new_stop(True)
+            return await call.left
+        trick = self._trick(call, slot)
+        reply = await super()._send(call, slot)
+        if trick == "unanswered":
+            raise Interrupted
+        return await super()._send(call, slot) if trick == "twice" else reply
+
+    async def _end_wait(self, left: Any, claim: Any) -> Any:
+        return left.caught
+
+    async def _park(self, waits: bool) -> Any:
+        self.parked = self._new_stop(waits)
+        return await self.parked
+
+    def _new_stop(self, waits: bool) -> Parked:
+        return Parked(waits, asyncio.get_running_loop().create_future())
 
 
 class Waiting:
@@ -83,7 +113,7 @@ class Waiting:
     hands_back = False  # what it has caught, when it is interrupted
 
     def __init__(self, queue: Any) -> None:
-        self._step = queue._get(0)
+        self._step = queue._carry_out(queue._get(0))
         self._run(lambda: self._step.send(None))
 
     def _run(self, go_on: Callable[[], Any]) -> None:

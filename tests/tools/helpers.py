@@ -289,28 +289,33 @@ class FailingSteps(_Steps[Any]):
         """Whether that command was reached."""
         return self._countdown < 0
 
-    async def _do(self, *command: Any, **io: Any) -> Any:
+    @contextlib.contextmanager
+    def _counted(self, call: Any) -> Iterator[None]:
         self.commands += 1
         self._countdown -= 1
         now = self._countdown == -1
         if (now and not self._lost_reply) or (self._for_good and self._countdown < -1):
             raise self._error()
-        if command[0] == "BLMOVE" and self.before_wait is not None:
+        if command_of(call) == "BLMOVE" and self.before_wait is not None:
             arrive, self.before_wait = self.before_wait, None
             arrive()
         try:
-            return await super()._do(*command, **io)
+            yield
         finally:
             if now:
                 raise self._error()
 
 
 class Failing(FailingSteps, SafeRedisQueue[Any]):
-    pass
+    def _exchange(self, call: Any, slot: Any) -> Any:
+        with self._counted(call):
+            return super()._exchange(call, slot)
 
 
 class AsyncFailing(FailingSteps, AsyncSafeRedisQueue[Any]):
-    pass
+    async def _send(self, call: Any, slot: Any) -> Any:
+        with self._counted(call):
+            return await super()._send(call, slot)
 
 
 FAILING: dict[type[Face], type[FailingSteps]] = {Blocking: Failing, Asyncio: AsyncFailing}
@@ -372,9 +377,33 @@ def run_alone(code: str, server: Server, *arguments: str) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
-def call(queue: Any, script: saferedisqueue.Script, *args: Any, slot: Any = None) -> Any:
+def call(
+    queue: Any, script: saferedisqueue.Script, *args: Any, slot: Any = None, keys: Any = None
+) -> Any:
     """Run one script once, as the blocking queue does; a slot used again is a call sent again."""
-    return saferedisqueue._run(queue._eval(script, slot or queue._take_slot(), args))
+    once = saferedisqueue._Numbered(queue, script, args, lambda reply: reply, None, keys)
+    slot = slot or queue._take_slot()
+    try:
+        return queue._exchange(once, slot)
+    except redis.exceptions.NoScriptError:
+        assert once.send_in_full()
+        return queue._exchange(once, slot)
+
+
+def command_of(call: Any) -> str:
+    """The name of the command that a call sends."""
+    return str(call.parts[0]) if isinstance(call, saferedisqueue._Command) else "EVALSHA"
+
+
+class Raw(saferedisqueue._Command):
+    """A command as it was sent before."""
+
+    def __init__(self, queue: Any, data: bytes) -> None:
+        super().__init__(queue)
+        self._data = data
+
+    def data(self, slot: Any) -> bytes:
+        return self._data
 
 
 def drain(queue: Any, client: redis.Redis) -> list[str]:

@@ -38,8 +38,9 @@ from hypothesis.stateful import (
 
 import saferedisqueue
 import servers
-from disturbed import DISTURBED, Interrupted
+from disturbed import DISTURBED, Interrupted, Sent
 from expected import Delivered, Expected
+from helpers import Raw
 from saferedisqueue import LeaseLost, QueueFull, SafeRedisQueue, Script, _State, from_receipt
 
 HOUR = 3600
@@ -607,21 +608,21 @@ class QueueMachine(RuleBasedStateMachine):
     def a_command_arrives_once_more(self, i: int) -> None:
         """However late: it changes nothing, and is refused after a later call of its slot."""
         command = self.sent[-1 - i % len(self.sent)]
-        slot, number = slot_of(command)
+        slot = command.slot
         latest = max(
-            (n for each in self.sent for s, n in [slot_of(each)] if s == slot and answers(each)),
+            (s.number for s in self.sent if s.slot == slot and s.sha in ANSWERING),
             default=0,
         )
-        if number < latest:
+        if command.number < latest:
             with pytest.raises(redis.ResponseError, match="SUPERSEDED"):
                 self.send(command)
-        elif script_of(command) != saferedisqueue.TOUCH.sha:  # which renews, as often as it comes
+        elif command.sha != saferedisqueue.TOUCH.sha:  # which renews, as often as it comes
             self.send(command)
 
-    def send(self, command: tuple[Any, ...]) -> None:
+    def send(self, command: Sent) -> None:
         """Send a command of a queue as it is."""
         with SafeRedisQueue(client=self.client) as plain:
-            saferedisqueue._run(plain._do(*command))
+            plain._exchange(Raw(plain, command.data), None)
 
     # -- loops -------------------------------------------------------------------------------------
 
@@ -807,22 +808,6 @@ def same(what: str, found: Any, expected: Any) -> None:
 
 def milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else int(seconds * 1000)
-
-
-def slot_of(command: tuple[Any, ...]) -> tuple[bytes, int]:
-    """The slot of a script's call, and its number."""
-    _head, slot, number, *_args = command
-    return slot, number
-
-
-def script_of(command: tuple[Any, ...]) -> str:
-    """The sha of the script that a call runs."""
-    _evalsha, _length, sha, *_keys = command[0].data.split(b"\r\n")[1:]
-    return str(sha.decode())
-
-
-def answers(command: tuple[Any, ...]) -> bool:
-    return script_of(command) in ANSWERING
 
 
 # -- short and long --------------------------------------------------------------------------------
