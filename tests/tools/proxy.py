@@ -79,11 +79,6 @@ class Proxy:
         for link in links:
             assert not link.late or link.answered.wait(60), "the server did not answer"
 
-    @property
-    def connections(self) -> int:
-        """How many there have been."""
-        return len(self._links)
-
     def befall(self, fault: str, size: int = 0) -> None:
         """Do this to each reply of at least so many bytes from now on; befell is set by the first.
 
