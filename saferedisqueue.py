@@ -1711,8 +1711,10 @@ def _serves_nobody(error: Exception) -> bool:
 def _of_a_handler(error: BaseException | None) -> BaseException | None:
     """What a signal handler has raised, if that is behind this error; None if not.
 
-    It is of no outage, whatever its class: it comes out of the call.
+    It is of no outage, whatever its class: it comes out of the call. To be asked where the error
+    is not being handled any more: what is being handled then has been there before.
     """
+    before = sys.exception()
     codes = set()
     for number in signal.valid_signals():
         handler = signal.getsignal(number)
@@ -1721,7 +1723,7 @@ def _of_a_handler(error: BaseException | None) -> BaseException | None:
         function = handler if hasattr(handler, "__code__") else type(handler).__call__
         codes.add(getattr(function, "__code__", None))
     codes.discard(None)
-    while error is not None and codes:
+    while codes and error is not None and error is not before:
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code in codes:
@@ -1818,8 +1820,8 @@ class _Line:
 
     def _limit(self, end: float) -> None:
         """Each step of what redis-py does now ends then."""
-        own = getattr(self.connection, "_sock", None)
-        if own is not None:
+        own: Any = getattr(self.connection, "_sock", None)
+        if hasattr(own, "settimeout"):
             left = max(end - time.monotonic(), 0.001)
             own.settimeout(None if left == math.inf else left)
 
@@ -2334,8 +2336,10 @@ class _AsyncPool:
         async with _before(end):
             try:
                 await connection.connect()
-            except BaseException:
+            except BaseException as error:
                 await connection.disconnect(nowait=True)
+                if isinstance(error.__cause__, AuthenticationError):  # over a unix socket it is so
+                    raise error.__cause__ from None
                 raise
         connection.socket_timeout = None  # of its own it would time sending and reading apart
         self.opened = True
@@ -2789,8 +2793,11 @@ class _Connections:
     async def _reply_to(self, call: _Call[Any], slot: _Slot | None) -> Any:
         try:
             return await self._send(call, slot)
+        except GeneratorExit:
+            raise
         except BaseException as error:
-            return await self._again(call, slot, error)
+            failure = error
+        return await self._again(call, slot, failure)
 
     async def _again(self, call: _Call[Any], slot: _Slot | None, first: BaseException) -> Any:
         """The reply of a call whose first try failed so: it is sent again if that may help."""
@@ -3041,11 +3048,13 @@ class _Claim(_Numbered[R]):
             try:
                 loaded = self.queue._load(payload)
             except Exception as error:  # whatever a serializer raises, the loop goes on
-                if raised := _of_a_handler(error):
-                    raise raised from None
-                self._undecodable.append((fenced, error))
+                failure = error
             else:
                 self.items.append(self._make(fenced, loaded, attempts, ends))
+                continue
+            if raised := _of_a_handler(failure):
+                raise raised
+            self._undecodable.append((fenced, failure))
         if found:
             self.verdict = 0
         self._found, self._sent = bool(found), False
@@ -3405,14 +3414,17 @@ class _Steps(_Connections, Generic[T]):
             try:
                 more, _ = await self._claim(count - len(items), -1, lease)
             except BaseException as error:
-                if isinstance(error, Exception) and _of_a_handler(error) is None:
-                    break  # there are some; the next call meets the error
-                uids = [item.uid for item in reversed(items)]
-                await self._finish(self._hand_back(uids, until=_from_now(_WAY_OUT)))
-                raise
-            if not more:
-                break
-            items += more
+                failure = error
+            else:
+                if not more:
+                    break
+                items += more
+                continue
+            if isinstance(failure, Exception) and _of_a_handler(failure) is None:
+                break  # there are some; the next call meets the error
+            uids = [item.uid for item in reversed(items)]
+            await self._finish(self._hand_back(uids, until=_from_now(_WAY_OUT)))
+            raise failure
         return items
 
     def _claim(
@@ -3455,29 +3467,36 @@ class _Steps(_Connections, Generic[T]):
         queue, ackbuf = self.key("queue"), self.key("ackbuf")
         parts = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT", f"{seconds:.3f}")
         call = _Wait(self, *parts, until=claim.until, wait=seconds)
+        failure: Exception | None = None
         try:
             claim.moved = await self._send(call, None)
-        except AuthenticationError:
-            pass  # the next claim meets the same, and deals with it
-        except self._outage as error:
-            if raised := _of_a_handler(error):
-                raise raised from None
-        except OutOfMemoryError:
-            await self._sleep(min(seconds, _POLL))  # a full server refuses this, and a claim not
-        except ResponseError as error:
-            # UNBLOCKED: a fail-over, or CLIENT UNBLOCK.
-            if str(error).startswith("UNBLOCKED") or _serves_nobody(error):
-                return
-            if not isinstance(error, NoPermissionError) and "unknown command" not in str(error):
-                raise
-            self._may_wait = False
-            log.warning(
-                "queue %s: this server does not let it wait (%s): it looks %.0f times a second",
-                self.name, error, 1 / _POLL,
-            )  # fmt: skip
+        except RedisError as error:
+            failure = error
         except BaseException:
             claim.interrupted(call)
             raise
+        if raised := _of_a_handler(failure):
+            claim.interrupted(call)
+            raise raised
+        if failure is not None:
+            await self._after_refused_wait(failure, seconds)
+
+    async def _after_refused_wait(self, failure: Exception, seconds: float) -> None:
+        """What the next claim would meet too, it deals with; the rest is dealt with here."""
+        if isinstance(failure, OutOfMemoryError):
+            await self._sleep(min(seconds, _POLL))  # a full server refuses this, and a claim not
+        elif isinstance(failure, NoPermissionError) or "unknown command" in str(failure):
+            self._may_wait = False
+            log.warning(
+                "queue %s: the server refuses BLMOVE, with which get waits (%s): from now on it "
+                "looks %.0f times a second", self.name, failure, 1 / _POLL,
+            )  # fmt: skip
+        elif not (
+            isinstance(failure, (AuthenticationError, *self._outage))
+            or _serves_nobody(failure)
+            or str(failure).startswith("UNBLOCKED")  # a fail-over, or CLIENT UNBLOCK
+        ):
+            raise failure
 
     async def _put_aside(self, uid: _Uid, error: Exception) -> None:
         """Make a dead letter of an item that the serializer cannot load."""
@@ -4258,10 +4277,14 @@ class SafeRedisQueue(_Steps[T]):
     def _carry_out_now(self, call: _Call[R]) -> R:
         """As _carry_out, without a coroutine where the first try is answered."""
         slot = call.begin()
+        failure: BaseException | None = None
+        result: Any = None
         try:
-            result: Any = call.answered(slot, self._exchange(call, slot))
+            result = call.answered(slot, self._exchange(call, slot))
         except BaseException as error:
-            result = _run(self._carry_on(call, slot, error))
+            failure = error
+        if failure is not None:
+            result = self._carry_on(call, slot, failure)
         # No call from here on: a handler that raised in it would leave an item with nobody.
         return _run(result) if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
 
