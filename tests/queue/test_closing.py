@@ -214,11 +214,19 @@ def test_what_comes_as_the_queue_is_closed_is_delivered_or_back_uncounted(
     face: Face, queue: Any, lines: Lines, make: Make, client: redis.Redis
 ) -> None:
     other = make(name=queue.name)
-    for n in range(15):
-        uid = str(n)
+    for n in range(20):
+        uid, puts = str(n), []
+
+        def put(after: float = n / 10_000, uid: str = uid) -> None:
+            time.sleep(after)  # now before the close, now after it
+            other.put(uid, uid=uid)
+
         closing = Closing(face, queue, get)
-        closing.ready = lambda begun, uid=uid: lines.waiting == begun and other.put(uid, uid=uid)
+        closing.ready = lambda begun, put=put, puts=puts: (
+            lines.waiting == begun and puts.append(elsewhere(put)) is None
+        )
         (outcome,) = closing.outcomes()
+        puts[0].result(HANG)
         if isinstance(outcome, QueueClosed):
             eventually(lambda uid=uid: snapshot(client, queue.name).get("queue") == [uid], HANG)
             outcome = other.get(-1)
