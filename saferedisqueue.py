@@ -1723,7 +1723,10 @@ def _of_a_handler(error: BaseException | None) -> BaseException | None:
         function = handler if hasattr(handler, "__code__") else type(handler).__call__
         codes.add(getattr(function, "__code__", None))
     codes.discard(None)
-    while codes and error is not None and error is not before:
+    seen = {None, before}
+    while codes and error not in seen:
+        assert error is not None
+        seen.add(error)
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code in codes:
@@ -2815,6 +2818,7 @@ class _Connections:
                         self._give_up(failure)
                     if call.patient and pause:
                         log.warning("queue %s: %s; trying again", self.name, failure)
+                    self._check_open(closings)
                     await self._sleep(pause)
                     self._check_open(closings)
                 known = False
