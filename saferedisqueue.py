@@ -1723,10 +1723,9 @@ def _of_a_handler(error: BaseException | None) -> BaseException | None:
         function = handler if hasattr(handler, "__code__") else type(handler).__call__
         codes.add(getattr(function, "__code__", None))
     codes.discard(None)
-    seen = {None, before}
-    while codes and error not in seen:
-        assert error is not None
-        seen.add(error)
+    seen = {id(before)}
+    while codes and error is not None and id(error) not in seen:
+        seen.add(id(error))
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code in codes:
