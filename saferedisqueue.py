@@ -117,6 +117,7 @@ from redis.exceptions import (
     AuthenticationError,
     ClusterDownError,
     ConnectionError,
+    InvalidResponse,
     MasterDownError,
     NoPermissionError,
     NoScriptError,
@@ -801,7 +802,8 @@ class Script:
     in ms or '' for the server's own; what follows the named arguments begins at ARGV[rest].
     ``quick`` is a shorter way for the most frequent case, which ends as ``body`` would. Both may
     begin with a line ``-- needs: ...`` that names `PIECES`; all have ``clock``, and the body
-    ``call``. It answers with a list of at least ``reply`` values, or if that is None with a number.
+    ``call``. ``reply`` is the class of what it answers, int or list (of at least so many values),
+    if that is to be looked at.
 
     A script that errors half-way is not rolled back. So each adds a place before it removes the
     other: stopped after any of its commands it leaves a uid twice, or one without an item, and get
@@ -811,9 +813,15 @@ class Script:
     """
 
     def __init__(
-        self, keys: str, args: str, body: str, quick: str = "", reply: int | None = None
+        self,
+        keys: str,
+        args: str,
+        body: str,
+        quick: str = "",
+        reply: type | None = None,
+        least: int = 0,
     ) -> None:
-        self.keys, self.reply = keys.split(), reply
+        self.keys, self.reply, self.least = keys.split(), reply, least
         names = ["number", "at", *args.split()]
         arguments = ", ".join(f"ARGV[{i}]" for i in range(1, len(names) + 1))
         early = {"clock": PIECES["clock"], **_pieces(quick)}
@@ -864,6 +872,7 @@ if noted(#uids) then
   return done
 end
 """,
+    reply=int,
 )
 
 PUT = Script(
@@ -918,6 +927,7 @@ end
 answer(count)
 return count
 """,
+    reply=int,
 )
 
 CLAIM = Script(
@@ -1086,7 +1096,8 @@ if payload and not redis.call('HGET', meta, uid)
   return {tonumber(now), 0, tonumber(ends or 0), uid, payload, 1}
 end
 """,
-    reply=3,
+    reply=list,
+    least=3,
 )
 
 ACK = Script(
@@ -1114,6 +1125,7 @@ if uid and ARGV[rest + 1] ~= '' and is_out(ARGV[rest + 1], redis.call('HGET', me
   return there
 end
 """,
+    reply=int,
 )
 
 TOUCH = Script(
@@ -1134,7 +1146,8 @@ for i = rest, #ARGV, 2 do
 end
 return deadlines
 """,
-    reply=1,
+    reply=list,
+    least=1,
 )
 
 FAIL = Script(
@@ -1168,6 +1181,7 @@ end
 answer(settled)
 return settled
 """,
+    reply=int,
 )
 
 HAND_BACK = Script(
@@ -1184,6 +1198,7 @@ for i = rest, #ARGV, 2 do settled = settled + give_back(ARGV[i], ARGV[i + 1], un
 answer(settled)
 return settled
 """,
+    reply=int,
 )
 
 UNDO = Script(
@@ -1201,6 +1216,7 @@ if woken == '1' then give_moved_back(moved, seen) end
 answer('')
 return 1
 """,
+    reply=int,
 )
 
 BURY = Script(
@@ -1221,6 +1237,7 @@ end
 answer(place and 1 or 0)
 return place and 1 or 0
 """,
+    reply=int,
 )
 
 FORWARD = Script(
@@ -1240,6 +1257,7 @@ end
 answer(mine and 1 or 0)
 return mine and 1 or 0
 """,
+    reply=int,
 )
 
 DEAD = Script(
@@ -1261,7 +1279,8 @@ for i = 1, #dying, 2 do
 end
 return found
 """,
-    reply=0,
+    reply=list,
+    least=0,
 )
 
 REVIVE = Script(
@@ -1295,7 +1314,8 @@ end
 answer(#uids .. ' ' .. revived)
 return {#uids, revived}
 """,
-    reply=2,
+    reply=list,
+    least=2,
 )
 
 PURGE_DEAD = Script(
@@ -1312,6 +1332,7 @@ end
 answer(#uids)
 return #uids
 """,
+    reply=int,
 )
 
 PEEK = Script(
@@ -1349,7 +1370,8 @@ for _, uid in ipairs(uids) do
 end
 return {looked, found}
 """,
-    reply=2,
+    reply=list,
+    least=2,
 )
 
 STATS = Script(
@@ -1381,7 +1403,8 @@ return {
   redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
 }
 """,
-    reply=7,
+    reply=list,
+    least=7,
 )
 
 PURGE = Script(
@@ -1395,6 +1418,7 @@ redis.call('UNLINK', items, queue, ackbuf, backup, meta, leases, delayed, priori
 answer(dropped)
 return dropped
 """,
+    reply=int,
 )
 
 
@@ -1559,7 +1583,7 @@ class _Call(Generic[R]):
 
 
 _NUMBER: Final = (int,)
-_LIST: Final = (list,)
+_REPLIES: Final[dict[Any, tuple[type, ...]]] = {int: _NUMBER, list: (list,), None: ()}
 _TEXT: Final = (bytes, NoneType)
 # What else is asked for, and what it is answered with.
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
@@ -1588,11 +1612,13 @@ class _Command(_Call[Any]):
 class _Wait(_Command):
     """One that the server answers after so many seconds, or when there is something.
 
-    left: of asyncio, where it may go on: its pool, line and task
+    left: of asyncio, where it may go on: its pool, itself and its task
+    line: of asyncio, in which it was sent
     """
 
     patient = alone = True
     left: Any = None
+    line: Any = None
 
     def __init__(self, queue: Any, *parts: Any, until: float | None, wait: float) -> None:
         super().__init__(queue, *parts, until=until)
@@ -1618,7 +1644,7 @@ class _Numbered(_Call[R]):
         keys: Sequence[bytes] | None = None,
     ) -> None:
         self.queue, self.until = queue, until
-        self.kinds, self.least = (_NUMBER, 0) if script.reply is None else (_LIST, script.reply)
+        self.kinds, self.least = _REPLIES[script.reply], script.least
         self.script, self.args, self.read, self.keys = script, args, read, keys
 
     def begin(self) -> _Slot:
@@ -1684,6 +1710,7 @@ _POLLS: Final = hasattr(select, "poll")
 _SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "unix")
 # Without both redis-py reads the replies.
 _Push: Final[Any] = getattr(hiredis, "PushNotification", None)
+_NO_REPLY: Final = (InvalidResponse, ValueError)  # what redis-py raises where it cannot read it
 _BrokenReply: Final[Any] = getattr(hiredis, "HiredisError", OSError)
 
 # An outage ends by itself: a lost connection, a restart, a fail-over; in a cluster also an election
@@ -1807,10 +1834,10 @@ class _Line:
             self._await(end)
             try:
                 got.append(self.connection.read_response(disable_decoding=True))
-            except RedisError as error:
-                if isinstance(error, (ConnectionError, TimeoutError)):
-                    raise
+            except ResponseError as error:
                 got.append(error)
+            except _NO_REPLY as error:
+                raise ConnectionError(f"the server sent what is no reply: {error}") from error
         return got if replies > 1 else got[0]
 
     def _await(self, end: float) -> None:
@@ -2082,10 +2109,10 @@ class _AsyncLine:
             for _ in range(replies):
                 try:
                     got.append(await self.connection.read_response(disable_decoding=True))
-                except RedisError as error:
-                    if isinstance(error, (ConnectionError, TimeoutError)):
-                        raise
+                except ResponseError as error:
                     got.append(error)
+                except _NO_REPLY as error:
+                    raise ConnectionError(f"the server sent what is no reply: {error}") from error
         return got if replies > 1 else got[0]
 
     async def quiet(self) -> bool:
@@ -2905,7 +2932,8 @@ _POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to t
 _CONFIRM_SECONDS: float = 5.0  # after which a server is asked again how it writes to its disk
 _NOT_WOKEN: Final = (0, b"", 0)
 _PLAIN: Final = (None, None, 0, False)  # terms of a put
-_MAX_PAYLOAD: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
+_MAX_PAYLOAD: Final = 4 * 1024 * 1024  # bytes, for which no script holds a server for 10 ms
+_LARGEST: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
 Retries: TypeAlias = "float | Callable[[int], float]"
 Timeout: TypeAlias = "float | None"
@@ -4230,7 +4258,8 @@ class SafeRedisQueue(_Steps[T]):
     url: ``redis://``, ``rediss://``, ``unix://`` or ``embedded:``; positional arguments are then
         ignored, with a warning. Without one all arguments not named here go to `redis.Redis`.
     client: a `redis.Redis` or `redis.RedisCluster` of the caller's instead, which stays open. The
-        queue takes its settings from it, and opens connections of its own.
+        queue takes its settings from it, and opens connections of its own, which the queues of a
+        client share: at most as many as its max_connections.
     autoclean_interval: seconds; what was got without a lease and neither acked nor failed comes
         back after one to two of them. None: never.
     serializer: what has ``dumps`` and ``loads``: json, pickle, a class, an object. Without one an
@@ -4240,7 +4269,7 @@ class SafeRedisQueue(_Steps[T]):
     retry_delay: seconds that a failed item is delayed, or a function of the attempts so far, such
         as `exponential_backoff`.
     maxsize: items, in whatever state, from which on put raises QueueFull.
-    max_payload: bytes, over which put raises PayloadTooLarge.
+    max_payload: bytes, over which put raises PayloadTooLarge; a larger one holds up the server.
     durable: a number of replicas that must have an item before put returns; or ``"fsync"``: the
         server must have it on disk. NotDurable otherwise, after ``durable_timeout`` seconds.
     wait_slice: seconds; a get that waits asks the server anew as often.
@@ -4570,7 +4599,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
     """The queue for asyncio: the same arguments and methods as `SafeRedisQueue`, to be awaited.
 
     ``client`` is a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`. For many tasks, in one
-    event loop at a time. A get that is cancelled hands back what it took or was about to take.
+    event loop or in several. All of a loop share a connection; a get that waits has one more. A get
+    that is cancelled hands back what it took or was about to take.
     """
 
     _flavour = redis.asyncio
@@ -4662,17 +4692,11 @@ class AsyncSafeRedisQueue(_Steps[T]):
         self, here: _InLoop, pool: _AsyncPool, call: _Call[Any], slot: _Slot | None, end: float
     ) -> Any:
         """Over a line that nobody else uses meanwhile."""
-        line = await pool.take(end)
-        try:
-            call.check_epoch(line)
-        except ConnectionError:
-            await pool.drop(line)
-            raise
-        task = self._in_background(self._talk(pool, line, call, call.data(slot), end))
+        task = self._in_background(self._talk(pool, call, slot, end))
         if isinstance(call, _Wait):
-            call.left = (pool, line, task)
+            call.left = (pool, call, task)
         try:
-            # A task, because before Python 3.12 a cancellation may be lost where redis-py sends.
+            # A task, because before Python 3.12 a cancellation may be lost in redis-py's code.
             await asyncio.wait((task, here.closed), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             if not isinstance(call, _Wait):
@@ -4684,13 +4708,17 @@ class AsyncSafeRedisQueue(_Steps[T]):
         return await task
 
     async def _talk(
-        self, pool: _AsyncPool, line: _AsyncLine, call: _Call[Any], data: bytes, end: float
+        self, pool: _AsyncPool, call: _Call[Any], slot: _Slot | None, end: float
     ) -> Any:
+        line = await pool.take(end)
         try:
-            if line.id is None and isinstance(call, _Wait):
-                told = await line.call(_on_the_wire(("CLIENT", "ID")), end, 1)
-                line.id = told if isinstance(told, int) else 0  # who may not ask is not told
-            reply = await line.call(data, end, 2 if call.then else 1)
+            call.check_epoch(line)
+            if isinstance(call, _Wait):
+                call.line = line
+                if line.id is None:
+                    told = await line.call(_on_the_wire(("CLIENT", "ID")), end, 1)
+                    line.id = told if isinstance(told, int) else 0  # who may not ask is not told
+            reply = await line.call(call.data(slot), end, 2 if call.then else 1)
         except BaseException:
             await pool.drop(line)
             raise
@@ -4698,17 +4726,20 @@ class AsyncSafeRedisQueue(_Steps[T]):
         return reply
 
     async def _end_wait(
-        self, left: tuple[_AsyncPool, _AsyncLine, asyncio.Task[Any]], claim: _Claim[Any]
+        self, left: tuple[_AsyncPool, _Wait, asyncio.Task[Any]], claim: _Claim[Any]
     ) -> Any:
         """What a wait was handed that nobody awaits any more, or None.
 
         The server ends it, if asked; where that is not allowed, it ends with its slice. Raises
         TimeoutError after two seconds; what it is handed later is handed back then.
         """
-        pool, line, task = left
+        pool, wait, task = left
         pause, end = 0.005, _from_now(_WAY_OUT)
+        if wait.line is None:
+            task.cancel()  # it has not been sent
         while not task.done():
-            if line.id and line.epoch == pool.epoch and self._pool is pool:
+            line = wait.line
+            if line is not None and line.id and line.epoch == pool.epoch and self._pool is pool:
                 with suppress(RedisError, OSError):
                     await self._ask("CLIENT", "UNBLOCK", line.id, until=end)
             else:
@@ -5133,6 +5164,7 @@ def _url(args: argparse.Namespace) -> str | None:
 def open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[bytes]:
     """The queue asked for, its server found to be there; with payloads as they are stored."""
     url = _url(args)
+    settings = {"max_payload": _LARGEST, **settings}  # who pipes it in wants it
     queue = SafeRedisQueue[bytes](url=url, name=args.name, **settings)
     queue._decode = False  # whatever the URL says
     if queue._server is not None:

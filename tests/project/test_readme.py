@@ -409,7 +409,7 @@ def test_each_promise_and_each_failure_names_a_test() -> None:
     promises = list(section.findall(nodes.list_item))
     table = next(t for t in parsed().findall(nodes.table) if title_of(t) == "If something dies")
     failures = list(table.findall(nodes.row))[1:]
-    assert len(promises) == 10
+    assert len(promises) == 11
     assert len(failures) > 25
     assert [each.astext() for each in promises + failures if not named_tests(each)] == []
 
