@@ -4692,7 +4692,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
         self, here: _InLoop, pool: _AsyncPool, call: _Call[Any], slot: _Slot | None, end: float
     ) -> Any:
         """Over a line that nobody else uses meanwhile."""
-        task = self._in_background(self._talk(pool, call, slot, end))
+        task = asyncio.create_task(self._talk(pool, call, slot, end))
         if isinstance(call, _Wait):
             call.left = (pool, call, task)
         try:
