@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -10,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import redis
+
+from helpers import eventually
 from history import Recorder
 from saferedisqueue import SafeRedisQueue
 from servers import Server
@@ -77,7 +81,7 @@ class Nemesis:
         self.record = Recorder(settings.directory, "nemesis")
 
     def bring_about(self, name: str) -> None:
-        FAULTS[name](self, name)
+        (FAULTS | CLUSTER_FAULTS)[name](self, name)
 
     def _hit(self, name: str, do: Callable[[], Any], whom: str = "*") -> None:
         self.record("fault", name, whom)
@@ -149,6 +153,19 @@ class Nemesis:
 
         self._hit(name, cut)
 
+    def fail_over(self, name: str) -> None:
+        """In a cluster: the replica takes over, with all that was put, and later gives it back."""
+
+        def swap() -> None:
+            with self.server.client() as client:
+                port = client.info("replication")["slave0"]["port"]
+            with redis.Redis(port=port) as replica, self.server.client() as master:
+                for next_one in (replica, master):
+                    _take_over(next_one)
+                    time.sleep(self.random.uniform(0, self.settings.lease))
+
+        self._hit(name, swap)
+
     def flush_scripts(self, name: str) -> None:
         self._hit(name, lambda: self._admin(("SCRIPT", "FLUSH")))
 
@@ -202,3 +219,19 @@ FAULTS: dict[str, Callable[[Nemesis, str], None]] = {
     "read-only": Nemesis.read_only,
     "full-memory": Nemesis.full_memory,
 }
+# Of a cluster alone.
+CLUSTER_FAULTS: dict[str, Callable[[Nemesis, str], None]] = {"fail-over": Nemesis.fail_over}
+
+
+def _take_over(node: redis.Redis) -> None:
+    """Have a replica of a cluster be its master, when it has all that the master has."""
+
+    def asks() -> bool:
+        if node.info("replication")["role"] == "master":
+            return True
+        with contextlib.suppress(redis.ResponseError):  # not yet, after the one before
+            node.execute_command("CLUSTER", "FAILOVER")
+        time.sleep(0.1)
+        return False
+
+    eventually(asks)

@@ -45,7 +45,7 @@ MODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "everything": (tuple(FAULTS), FLEET),
     "mixed-fleet": (("kill-consumer", "stop-consumer", "kill-producer"), MIXED_FLEET),
     # On a cluster, and beside it a stranger that listens where a connection may go astray.
-    "threads": (("cut-again",), ("put-threads", "get-threads")),
+    "threads": (("cut-again", "fail-over"), ("put-threads", "get-threads")),
 }
 DRAIN = 60  # seconds in which everything must have been consumed in the end
 
