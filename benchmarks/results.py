@@ -147,6 +147,12 @@ def aims(results: Results) -> list[Aim]:
         both = [results.rounds(subject, move, what) for subject in ("own", other)]
         return Aim(title, results.ratio(*both), 1, False, best=_best(min, *both))
 
+    def lower_of(
+        title: str, bound: float, own: tuple[str, str], other: tuple[str, str], what: str
+    ) -> Aim:
+        both = [_sum(results, subject, [move], what) for subject, move in (own, other)]
+        return Aim(title, results.ratio(*both), bound, False, best=_best(min, *both))
+
     imported = [1000 * each for each in results.rounds("own", "import", "cpu").values()]
     return [
         faster("put, of Streams", 1.25, ("own", "put"), ("streams", "put")),
@@ -168,6 +174,19 @@ def aims(results: Results) -> list[Aim]:
         ),
         lower("wake-up, median, of Streams", "wake_up", "p50", "streams"),
         lower("wake-up, 99 of 100, of Streams", "wake_up", "p99", "streams"),
+        lower_of(
+            "client's CPU of a put, of an ECHO's", 15 / 9, ("own", "put"), ("socket", "echo"), "cpu"
+        ),
+        *(
+            faster(f"asyncio {title}, of Streams", bound, *((each, move) for each in both))
+            for title, bound, move in (
+                ("put", 1.3, "put"),
+                ("get, ack", 1.3, "take"),
+                ("put, 100 tasks", 2.5, "tasks_put"),
+                ("get, ack, 100 tasks", 2.5, "tasks_take"),
+            )
+            for both in [("own_asyncio", "streams_asyncio")]
+        ),
         faster("asyncio put, of execute_command", 1.3, ("own_asyncio", "put"), ("replay", "put")),
         faster(
             "asyncio get, ack, of execute_command", 1.3, ("own_asyncio", "take"), ("replay", "take")
