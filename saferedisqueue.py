@@ -3156,8 +3156,10 @@ class _Undo(_Numbered[Any]):
     def __init__(self, claim: _Claim[Any], slot: _Slot) -> None:
         self._slot, moved = slot, claim.moved
         args = (slot.token, int(moved is not None), moved or b"", claim._seen)
-        self.once = claim.left_seconds() <= 0  # it has little time, and what holds it up is known
-        until = cast(float, claim.until) + _LAST if self.once else _from_now(_WAY_OUT)
+        # It has little time where that of the get is over, or the queue is closed.
+        is_late = claim.left_seconds() <= 0
+        self.once = is_late or claim._closings != claim.queue._closings
+        until = cast(float, claim.until) + _LAST if is_late else _from_now(_WAY_OUT)
         super().__init__(claim.queue, UNDO, args, _as_it_is, until)
 
     def begin(self) -> _Slot:
@@ -4692,9 +4694,12 @@ class AsyncSafeRedisQueue(_Steps[T]):
         self, here: _InLoop, pool: _AsyncPool, call: _Call[Any], slot: _Slot | None, end: float
     ) -> Any:
         """Over a line that nobody else uses meanwhile."""
-        task = asyncio.create_task(self._talk(pool, call, slot, end))
-        if isinstance(call, _Wait):
+        talk = self._talk(pool, call, slot, end)
+        if isinstance(call, _Wait):  # which may outlast its caller
+            task = self._in_background(talk)
             call.left = (pool, call, task)
+        else:
+            task = asyncio.create_task(talk)
         try:
             # A task, because before Python 3.12 a cancellation may be lost in redis-py's code.
             await asyncio.wait((task, here.closed), return_when=asyncio.FIRST_COMPLETED)

@@ -182,7 +182,7 @@ def test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed(
         """Has an item as soon as it waits; its reply is kept back until the test says so."""
 
         async def _talk(self, *args: Any) -> Any:
-            call = args[2]
+            call = args[1]
             if command_of(call) != "BLMOVE":
                 return await super()._talk(*args)
             seed(client, items={"a": "A"}, queue=["a"])

@@ -258,7 +258,7 @@ def test_every_call_that_takes_a_timeout_ends_within_it(face: Face, own_server: 
 
 
 def test_a_put_that_nobody_reads_ends_within_its_timeout(face: Face, own_server: Server) -> None:
-    queue = opened(face, own_server.url, socket_timeout=None)
+    queue = opened(face, own_server.url, socket_timeout=None, max_payload=10_000_000)
     large = b"x" * 5_000_000  # more than is on its way
     hang(own_server)
     try:

@@ -476,7 +476,8 @@ def test_a_user_who_is_allowed_the_listed_commands_needs_each_and_no_more(
 
     try:
         use_with(commands)
-        for each in PLAIN if level == "plain" else set(commands) - set(PLAIN):
+        # Without BLMOVE a get looks again and again: see test_asking.py.
+        for each in set(PLAIN) - {"blmove"} if level == "plain" else set(commands) - set(PLAIN):
             refused = ""
             try:
                 use_with(set(commands) - {each})

@@ -313,7 +313,7 @@ def test_a_large_payload_that_is_cancelled_half_way_leaves_the_line_in_order(
         assert await queue.exists("nobody") is False
 
     with Proxy(server) as proxy:
-        run_with(test, url=proxy.url)
+        run_with(test, url=proxy.url, max_payload=20_000_000)
 
 
 def test_many_large_payloads_on_a_slow_line_are_not_all_copied_at_once(

@@ -207,7 +207,7 @@ class Cluster(_Deployment):
         eventually(lambda: len(self._masters()) == 3)
 
     def _node(self) -> Server:
-        while (port := free_port()) > 55_000:  # the port of the cluster's bus is 10,000 above
+        while not _is_free((port := free_port()) + 10_000):  # where the cluster's bus is
             pass
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500")
         return self._server(*options, port=port)
@@ -233,6 +233,15 @@ class Cluster(_Deployment):
 
     def replica_of(self, master: Server) -> Server:
         return self.nodes[self.nodes.index(master) + 3]
+
+
+def _is_free(port: int) -> bool:
+    """Whether a server can listen on it, as far as can be told before."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def ask(server: Server, *command: Any) -> Any:
