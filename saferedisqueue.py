@@ -2460,7 +2460,7 @@ class _Tries:
         if self._call.patient:
             if lost and self._failures == 1:
                 return 0.0
-            pause = min(0.05 * 2**self._failures, 1.0) * random.uniform(0.5, 1)
+            pause = min(0.05 * 2 ** min(self._failures, 9), 1.0) * random.uniform(0.5, 1)
             return min(pause, left) if left > 0 else None
         pause = self._own_pause(error, lost)
         return pause if pause is not None and pause < left else None
@@ -2474,7 +2474,7 @@ class _Tries:
         self._retries += 1
         if not isinstance(error, policy.errors) or 0 <= policy.retries < self._retries:
             return None
-        return float(self._backoff.compute(self._retries))
+        return float(self._backoff.compute(min(self._retries, 500)))  # it doubles a float
 
 
 # The pools of each client, by process, event loop and address.
