@@ -1720,8 +1720,9 @@ def _of_a_handler(error: BaseException | None) -> BaseException | None:
         handler = signal.getsignal(number)
         while isinstance(handler, partial):
             handler = handler.func
-        function = handler if hasattr(handler, "__code__") else type(handler).__call__
-        codes.add(getattr(function, "__code__", None))
+        if callable(handler):  # SIG_DFL is none, but an enum's member, whose class may be called
+            function = handler if hasattr(handler, "__code__") else type(handler).__call__
+            codes.add(getattr(function, "__code__", None))
     codes.discard(None)
     seen = {id(before)}
     while codes and error is not None and id(error) not in seen:
