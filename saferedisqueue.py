@@ -1650,7 +1650,8 @@ class _Numbered(_Call[R]):
     @property
     def is_plain_put(self) -> bool:
         """Whether it puts one item, as others may be put with it."""
-        return self.script is PUT_NEW and self.until is None and len(self.args) == 2
+        plain = self.script is PUT_NEW and len(self.args) == 2
+        return plain and self.until is None and not self.alone  # as one is that is to be confirmed
 
     def send_in_full(self) -> bool:
         before, self._in_full = self._in_full, True
