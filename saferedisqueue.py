@@ -1676,7 +1676,8 @@ class _Numbered(_Call[R]):
     @property
     def is_plain_put(self) -> bool:
         """Whether it puts one item, as others may be put with it."""
-        return self.script is PUT_NEW and self.until is None and len(self.args) == 2
+        plain = self.script is PUT_NEW and len(self.args) == 2
+        return plain and self.until is None and not self.alone  # as one is that is to be confirmed
 
     def send_in_full(self) -> bool:
         before, self._in_full = self._in_full, True
@@ -1747,8 +1748,9 @@ def _of_a_handler(error: BaseException | None) -> BaseException | None:
         handler = signal.getsignal(number)
         while isinstance(handler, partial):
             handler = handler.func
-        function = handler if hasattr(handler, "__code__") else type(handler).__call__
-        codes.add(getattr(function, "__code__", None))
+        if callable(handler):  # SIG_DFL is none, but an enum's member, whose class may be called
+            function = handler if hasattr(handler, "__code__") else type(handler).__call__
+            codes.add(getattr(function, "__code__", None))
     codes.discard(None)
     seen = {id(before)}
     while codes and error is not None and id(error) not in seen:
@@ -2487,7 +2489,7 @@ class _Tries:
         if self._call.patient:
             if lost and self._failures == 1:
                 return 0.0
-            pause = min(0.05 * 2**self._failures, 1.0) * random.uniform(0.5, 1)
+            pause = min(0.05 * 2 ** min(self._failures, 9), 1.0) * random.uniform(0.5, 1)
             return min(pause, left) if left > 0 else None
         pause = self._own_pause(error, lost)
         return pause if pause is not None and pause < left else None
@@ -2501,7 +2503,7 @@ class _Tries:
         self._retries += 1
         if not isinstance(error, policy.errors) or 0 <= policy.retries < self._retries:
             return None
-        return float(self._backoff.compute(self._retries))
+        return float(self._backoff.compute(min(self._retries, 500)))  # it doubles a float
 
 
 # The pools of each client, by process, event loop and address.

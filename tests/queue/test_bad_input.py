@@ -246,6 +246,32 @@ def test_whatever_loads_returns_is_the_payload(
     assert serialized.ack(item.uid)
 
 
+class Color(Enum):
+    GREEN = "green"
+
+
+class Colors:
+    """A serializer of an enum's members."""
+
+    @staticmethod
+    def dumps(color: str) -> bytes:
+        return color.encode()
+
+    @staticmethod
+    def loads(payload: bytes) -> Color:
+        return Color(payload.decode())
+
+
+def test_what_is_no_member_of_an_enum_is_a_dead_letter_and_get_goes_on(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    queue = face.queue(url=server.url, name="test", serializer=Colors)
+    queue.put("gren")
+    uid = queue.put("green")
+    assert queue.get(-1) == (uid, Color.GREEN)
+    assert queue.stats().dead == 1
+
+
 @pytest.mark.parametrize("many", [False, True])
 def test_who_is_interrupted_while_loading_gives_everything_back(
     server: Server, client: redis.Redis, serializer: Serializer, many: bool

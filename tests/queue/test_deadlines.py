@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio.retry
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from helpers import Face, check_places, eventually, snapshot
 from proxy import STALLS, Proxy
@@ -337,3 +340,38 @@ def test_after_a_timeout_the_next_call_reads_its_own_reply(
             assert queue.exists(uid, timeout=60) is True
             assert queue.ack("nobody", timeout=60) is False
             assert queue.remove(uid, timeout=60) is True
+
+
+# -- outages that last -----------------------------------------------------------------------------
+
+
+class EnoughError(Exception):
+    """So many tries are enough."""
+
+
+def never_sleeps(kind: type[Any]) -> Any:
+    """A kind of queue whose pauses cost nothing, until there were many of them."""
+
+    class Sleepless(kind):  # type: ignore[misc]
+        pauses = 0
+
+        async def _sleep(self, seconds: float) -> None:
+            assert 0 <= seconds <= 1
+            self.pauses += 1
+            if self.pauses == 1200:
+                raise EnoughError
+
+    return Sleepless
+
+
+def test_an_outage_may_last_for_any_number_of_tries(face: Face) -> None:
+    """The pauses between them double, up to a limit; a float does not go on for ever."""
+    retry = Retry if face.queue_class is SafeRedisQueue else redis.asyncio.retry.Retry
+    endless = retry(ExponentialBackoff(cap=1, base=0.01), -1)
+    queue = face.queue(
+        kind=never_sleeps(face.queue_class), port=free_port(), name="test", retry=endless
+    )
+    for use in (queue.get, lambda: queue.put("a")):
+        queue.pauses = 0
+        with pytest.raises(EnoughError):
+            use()

@@ -10,6 +10,7 @@ import pytest
 
 import servers
 from helpers import Face, eventually, within
+from lines import crowd
 from saferedisqueue import NotDurable, QueueFull
 from topologies import Replicated, elsewhere, go_on, hang, info
 
@@ -65,6 +66,19 @@ def test_a_put_that_no_replica_confirms_in_time_raises_and_the_item_is_there(
         queue.put_many("bc")
     assert queue.exists("a")
     assert queue.qsize() == 3
+
+
+def test_of_puts_that_are_begun_together_each_is_confirmed(
+    face: Face, replicated: Replicated
+) -> None:
+    queue = face.queue(url=replicated.primary.url, name="test", durable=2, durable_timeout=0.1)
+
+    async def put(queue: Any) -> Any:
+        return await queue.put("a")
+
+    outcomes = crowd(face, queue, 4, put)
+    assert [type(each) for each in outcomes] == [NotDurable] * 4, outcomes
+    assert queue.qsize() == 4
 
 
 def test_a_confirmation_may_take_longer_than_the_socket_timeout(
