@@ -2121,6 +2121,9 @@ class _AsyncLine:
         """Whether nothing has come in that nobody asked for."""
         connection = self.connection
         can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
+        stream = getattr(connection, "_reader", None)
+        if getattr(stream, "_buffer", None):  # redis-py before 8 does not look there
+            return False
         try:
             return not await can_read()
         except (RedisError, OSError):
