@@ -1773,7 +1773,8 @@ def _reader(connection: Any) -> Any:
     kind = type(connection)
     whose = {kind.send_packed_command.__module__, kind.read_response.__module__}
     if (
-        _Push is None
+        hiredis is None
+        or _Push is None
         or parse_error is None
         or {each.partition(".")[0] for each in whose} != {"redis"}
     ):
@@ -2244,9 +2245,9 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
         if paused is not None and not paused.done():
             paused.set_result(None)
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self._fail(str(error or "the server closed the connection"))
-        self._before.connection_lost(error)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(str(exc or "the server closed the connection"))
+        self._before.connection_lost(exc)
 
     def _look_at(self, when: float) -> None:
         if self._timer is not None:
@@ -2334,7 +2335,8 @@ class _AsyncPool:
 
     def _opened(self, task: asyncio.Task[Any]) -> None:
         self._opening = None
-        task.cancelled() or task.exception()  # those who awaited it have it
+        if not task.cancelled():
+            task.exception()  # those who awaited it have it
 
     async def _open_shared(self, end: float) -> _AsyncOwnLine | None:
         line = await self.take(end)
