@@ -2532,6 +2532,12 @@ class _AsyncAddress(_Address):
         return self.address
 
 
+def _settings_of(source: Any) -> dict[str, Any]:
+    """Those that a pool of redis-py's, or a node of its cluster's, gives to its connections."""
+    private = ("maint_notifications", "oss_cluster", "orig_")
+    return {k: v for k, v in source.connection_kwargs.items() if not k.startswith(private)}
+
+
 class _Connections:
     """Calls over connections of the queue's own.
 
@@ -2579,10 +2585,13 @@ class _Connections:
         self._target: _Target | None = None  # where to go, if nobody need be asked
         self._oracles: list[_Target] = []  # who is asked, the one first who answered last
         if self._is_cluster:
-            self._oracles = [self._target_of(each) for each in self._nodes()]
+            nodes = self._nodes()
+            self._policy = self._policy_of(nodes[0])
+            self._oracles = [self._target_of(each) for each in nodes]
             self._like = self._oracles[0]
         else:
             pool = self._redis.connection_pool
+            self._policy = self._policy_of(pool)
             self._like = self._target_of(pool)
             sentinel: Any = self._like.settings.get("connection_pool")
             if getattr(sentinel, "is_master", False):
@@ -2665,21 +2674,22 @@ class _Connections:
 
     def _target_of(self, source: Any) -> _Target:
         """Where a pool of redis-py's, or a node of its cluster's, goes."""
-        private = ("maint_notifications", "oss_cluster", "orig_")
-        settings = {k: v for k, v in source.connection_kwargs.items() if not k.startswith(private)}
-        example = source.connection_class(**settings)
-        retry = example.retry
-        if self._default_retry:
-            retry = type(self._no_retry)(ExponentialBackoff(cap=1, base=0.05), 10)
-        # A cluster is given the time of an election, some 5 s.
-        self._policy = _Policy.of(retry, 7 if self._is_cluster else 1, self._on_timeout)
+        settings = _settings_of(source)
         return _Target(
             source.connection_class,
             {**settings, "retry": self._no_retry},
-            example.socket_timeout,
+            source.connection_class(**settings).socket_timeout,
             source.max_connections,
             getattr(source, "timeout", None),
         )
+
+    def _policy_of(self, source: Any) -> _Policy:
+        """How often the client of such a pool, or node, wants a call to be sent."""
+        retry = source.connection_class(**_settings_of(source)).retry
+        if self._default_retry:
+            retry = type(self._no_retry)(ExponentialBackoff(cap=1, base=0.05), 10)
+        # A cluster is given the time of an election, some 5 s.
+        return _Policy.of(retry, 7 if self._is_cluster else 1, self._on_timeout)
 
     async def _find(self, end: float) -> Any:
         """The pool from which this queue takes its connections now."""
