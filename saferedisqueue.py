@@ -2172,8 +2172,8 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
         first = self.ask(data, end)
         if replies == 1:
             return await first
-        futures = [first, *(self._expect(end) for _ in range(replies - 1))]
-        return [await each for each in futures]
+        # Not one after the other: of those that fail together each must be heard.
+        return await asyncio.gather(first, *(self._expect(end) for _ in range(replies - 1)))
 
     def ask(self, data: bytes, end: float) -> asyncio.Future[Any]:
         """What gets the reply, an error of the server too; or ConnectionError, TimeoutError.

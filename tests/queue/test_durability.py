@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import servers
 from helpers import Face, eventually, within
 from lines import crowd
+from proxy import Proxy
 from saferedisqueue import NotDurable, QueueFull
 from topologies import Replicated, elsewhere, go_on, hang, info
 
@@ -140,6 +142,21 @@ def test_a_connection_lost_while_the_put_waits_confirms_nothing(
     else:
         assert isinstance(put.exception(60), NotDurable)
     assert queue.stats().total == 1
+
+
+def test_a_connection_lost_under_a_put_and_its_confirmation_is_one_error(
+    face: Face, replicated: Replicated, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio would tell of a second one that nobody has heard of."""
+    with Proxy(replicated.primary) as proxy:
+        queue = face.queue(url=proxy.url, name="test", durable=1, durable_timeout=60)
+        queue.put("a")
+        proxy.fail_at(0, "lost reply")
+        assert queue.put("b", uid="b") == "b"
+        assert proxy.failed
+        face.work(0.01)
+        gc.collect()
+    assert [each.getMessage() for each in caplog.records if each.name == "asyncio"] == []
 
 
 def test_a_full_queue_is_told_as_such(face: Face, replicated: Replicated) -> None:
