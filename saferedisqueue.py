@@ -2339,7 +2339,8 @@ class _AsyncPool:
             task.exception()  # those who awaited it have it
 
     async def _open_shared(self, end: float) -> _AsyncOwnLine | None:
-        line = await self.take(end)
+        while (line := await self.take(end)).epoch != self.epoch:
+            await self.drop(line)  # as that of any other call, which begins anew meanwhile
         if isinstance(line, _AsyncOwnLine):
             self.line = line
             return line

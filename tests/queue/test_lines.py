@@ -17,6 +17,7 @@ import redis.asyncio
 import saferedisqueue
 from helpers import Asyncio, Face, Make, eventually, within
 from lines import Lines, crowd, is_lack_of_connections, until
+from proxy import Proxy
 from saferedisqueue import AsyncSafeRedisQueue
 from servers import Server
 from topologies import elsewhere
@@ -202,6 +203,27 @@ def test_a_call_waits_for_a_connection_that_comes_in_time(
             assert make(client=few, name="other").put("a")
         assert waiting.result(60).uid is None
         assert lines.most == 1
+
+
+def test_a_connection_opened_while_another_queue_of_the_client_was_closed_is_counted_once(
+    server: Server, client: redis.Redis
+) -> None:
+    async def test(proxy: Proxy) -> None:
+        async with redis.asyncio.Redis(port=proxy.port, max_connections=1) as few:
+            queue, other = (AsyncSafeRedisQueue(client=few, name=name) for name in ("test", "o"))
+            proxy.delay = 0.2
+            put = asyncio.create_task(queue.put("a"))
+            await until(lambda: proxy.connections)
+            await other.close()
+            proxy.delay = 0
+            assert await put
+            proxy.drop()
+            for _ in range(2):
+                assert await queue.put("b", timeout=10)
+            await queue.close()
+
+    with Proxy(server) as proxy:
+        asyncio.run(test(proxy))
 
 
 # -- what is idle ----------------------------------------------------------------------------------
