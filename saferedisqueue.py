@@ -4602,6 +4602,14 @@ class AsyncProcessing(_AsyncConsume[T]):
     __aexit__ = _ConsumeSteps[AsyncDelivery[T]]._leave_processing
 
 
+def _copied(error: Exception) -> Exception:
+    """For one more who awaits it, since each adds to its traceback."""
+    try:
+        return copy.copy(error)
+    except Exception:  # its class may want other arguments than those that it keeps
+        return error
+
+
 class _InLoop:
     """What a queue has in one event loop."""
 
@@ -4869,7 +4877,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
             if error is None:
                 done.set_result(None)
             else:
-                done.set_exception(copy.copy(error))
+                done.set_exception(_copied(error))
 
     # -- the methods, in the order of an item's life ---------------------------------------------
 

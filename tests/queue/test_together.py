@@ -242,6 +242,29 @@ def test_an_error_of_the_server_reaches_each_put_and_nothing_else(own_server: Se
         run_with(test, url=own_server.url)
 
 
+class PickyError(Exception):
+    """One that cannot be copied: it keeps other arguments than it wants."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code} {text}")
+
+
+class Refusing(Queue):
+    """Whose every call fails."""
+
+    async def _send(self, call: Any, slot: Any) -> Any:
+        await asyncio.sleep(0)
+        raise PickyError(17, "no")
+
+
+def test_an_error_of_any_class_reaches_each_put() -> None:
+    async def test() -> None:
+        done, _ = await asyncio.wait(begun([*map(Refusing(name="test").put, "abcd")]), timeout=10)
+        assert [str(each.exception()) for each in done] == ["17 no"] * 4
+
+    asyncio.run(test())
+
+
 # -- what the connection does ----------------------------------------------------------------------
 
 
