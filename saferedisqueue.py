@@ -2512,8 +2512,16 @@ class _Tries:
         return float(self._backoff.compute(min(self._retries, 500)))  # it doubles a float
 
 
-# The pools of each client, by process, event loop and address.
-_pools: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+class _Where(NamedTuple):
+    """Who has a pool, and where its connections go."""
+
+    process: int
+    loop: Any  # None of threads
+    address: Any
+
+
+# The pools of each client.
+_pools: weakref.WeakKeyDictionary[Any, dict[_Where, Any]] = weakref.WeakKeyDictionary()
 
 
 class _Address:
@@ -2697,18 +2705,21 @@ class _Connections:
         if self._closed:
             raise QueueClosed(f"queue {self.name} was closed")
         target = self._target or await self._locate(end)
-        where = (os.getpid(), self._where(), target.address)
-        for each in list(self._pools):
-            if each[0] != where[0] or (each[1] is not None and each[1].is_closed()):
-                self._pools.pop(
-                    each, None
-                )  # of the process that was forked, or of a loop that ended
+        self._forget_pools()
+        where = _Where(os.getpid(), self._current_loop(), target.address)
         self._pool = pool = self._pools.setdefault(where, self._new_pool(target))
         return pool
 
-    def _where(self) -> Any:
+    def _current_loop(self) -> Any:
         """The event loop to which connections belong, if they do."""
         return None
+
+    def _forget_pools(self) -> None:
+        """Those of the process that was forked, and of event loops that ended."""
+        process = os.getpid()
+        for each in list(self._pools):
+            if each.process != process or (each.loop is not None and each.loop.is_closed()):
+                self._pools.pop(each, None)
 
     async def _locate(self, end: float) -> _Target:
         """Where the primary of this queue is, as Sentinel or the nodes of the cluster say.
@@ -2909,6 +2920,7 @@ class _Connections:
         """Those who wait see that it was closed; one on an embedded server is so for good."""
         self._closings += 1
         self._closed, self._pool = self._server is not None, None
+        self._forget_pools()
 
     def _check_open(self, closings: int) -> None:
         if closings != self._closings:
@@ -4684,7 +4696,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
             for each in list(self._loops.values()):
                 each.pool = None
 
-    def _where(self) -> Any:
+    def _current_loop(self) -> Any:
         return asyncio.get_running_loop()
 
     # -- hooks ----------------------------------------------------------------------------------
@@ -4941,7 +4953,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
             await asyncio.wait(here.background, timeout=left)
         self._close_for_others()
         for where, pool in list(self._pools.items()):
-            if where[1] is here.loop:
+            if where.loop is here.loop:
                 await pool.renew()
         if self._owns_client:
             await self._redis.aclose()
