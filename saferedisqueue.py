@@ -2520,10 +2520,6 @@ class _Where(NamedTuple):
     address: Any
 
 
-# The pools of each client.
-_pools: weakref.WeakKeyDictionary[Any, dict[_Where, Any]] = weakref.WeakKeyDictionary()
-
-
 class _Address:
     """What stands in for the pool of a Sentinel's client: who was asked has told it."""
 
@@ -2590,7 +2586,8 @@ class _Connections:
         encoder = self._redis.get_encoder()
         self._encoding, self._encoding_errors = encoder.encoding, encoder.encoding_errors
         self._decode = encoder.decode_responses
-        self._pools = _pools.setdefault(self._redis, {})
+        # They stand with the client, because their settings may refer to it, as a cluster's do.
+        self._pools: dict[_Where, Any] = vars(self._redis).setdefault("_saferedisqueue_pools", {})
         self._target: _Target | None = None  # where to go, if nobody need be asked
         self._oracles: list[_Target] = []  # who is asked, the one first who answered last
         if self._is_cluster:

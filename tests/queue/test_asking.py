@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -20,6 +23,7 @@ from redis.retry import Retry
 import saferedisqueue
 import servers
 from helpers import Asyncio, Face, eventually, within
+from lines import Lines
 from proxy import Proxy
 from saferedisqueue import AsyncSafeRedisQueue, NotDurable, SafeRedisQueue
 from servers import Server
@@ -206,6 +210,23 @@ def test_a_node_that_hangs_holds_up_no_event_loop(cluster: Cluster, hung: Server
     hang(hung)
     client = of_cluster(Asyncio(), cluster, hung, None)
     check_loops(AsyncSafeRedisQueue(client=client, name="loops"))
+
+
+def test_a_client_of_a_cluster_that_is_gone_leaves_no_connection(
+    stack: ExitStack, cluster: Cluster
+) -> None:
+    """In asyncio a client is closed, or complains."""
+    node = cluster.master_of("{test}")
+    lines = stack.enter_context(contextlib.closing(Lines(node)))
+    client = redis.RedisCluster(host="127.0.0.1", port=node.port, **time_outs(5), **lines.named)
+    queue = SafeRedisQueue[bytes](client=client, name="test")
+    queue.put(b"a")
+    assert lines.now
+    gone = weakref.ref(client)
+    del client, queue
+    gc.collect()
+    assert gone() is None
+    eventually(lambda: lines.now == 0, 10)
 
 
 # -- who we are ------------------------------------------------------------------------------------
