@@ -3805,11 +3805,14 @@ class _Steps(_Connections, Generic[T]):
     async def _join(self, timeout: Timeout = 0, delayed: bool = False) -> bool:
         """Wait until nothing is ready or in flight, with ``delayed`` nor delayed; True if so.
 
-        timeout: seconds, as for get. Looks ten times a second.
+        timeout: seconds, as for get. Looks ten times a second. When the server is away or silent it
+            raises redis-py's error, as put does, a second after the timeout at the latest;
+            QueueClosed when the queue is closed meanwhile.
         """
         deadline, closings = _deadline(timeout), self._closings
         while True:
-            stats = await self._stats()
+            left = math.inf if deadline is None else deadline - time.monotonic()
+            stats = await self._stats(timeout=None if deadline is None else max(left, 0) + _LAST)
             if stats.total - stats.dead - (0 if delayed else stats.delayed) <= 0:
                 return True
             left = _POLL if deadline is None else deadline - time.monotonic()
