@@ -2438,6 +2438,12 @@ class _AsyncPool:
         for each in idle:
             await self.drop(each)
 
+    async def close(self) -> None:
+        """All that is idle, and what is being opened, or opened for all; what is in use ends."""
+        if self._opening is not None:
+            self._opening.cancel()
+        await self.renew()
+
 
 # ---- Connections -------------------------------------------------------------------------------
 
@@ -4923,7 +4929,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
         self._close_for_others()
         for where, pool in list(self._pools.items()):
             if where[1] is here.loop:
-                await pool.renew()
+                await pool.close()
         if self._owns_client:
             await self._redis.aclose()
         if self._server is not None:
