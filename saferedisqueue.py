@@ -4555,6 +4555,14 @@ class AsyncProcessing(_AsyncConsume[T]):
     __aexit__ = _ConsumeSteps[AsyncDelivery[T]]._leave_processing
 
 
+def _another(error: Exception) -> Exception:
+    """The same error, for another task, if its class can be copied."""
+    try:
+        return copy.copy(error)
+    except Exception:  # its __init__ may take other arguments than those it has passed on
+        return error
+
+
 class _InLoop:
     """What a queue has in one event loop."""
 
@@ -4804,20 +4812,22 @@ class AsyncSafeRedisQueue(_Steps[T]):
     ) -> None:
         pairs = tuple(part for call, _ in puts for part in call.args)
         here.putting += 1
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             await super()._carry_out(self._run_script(PUT_NEW, *pairs))
-        except Exception as failure:  # it is that of each of them
+        except BaseException as failure:  # it is that of each of them
             error = failure
         finally:
             here.putting -= 1
-        for _, done in puts:
-            if done.done():
-                continue
+        for done in (done for _, done in puts if not done.done()):
             if error is None:
                 done.set_result(None)
+            elif isinstance(error, Exception):
+                done.set_exception(_another(error))
             else:
-                done.set_exception(copy.copy(error))
+                done.cancel()
+        if error is not None and not isinstance(error, Exception):
+            raise error
 
     # -- the methods, in the order of an item's life ---------------------------------------------
 
