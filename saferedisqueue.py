@@ -2259,6 +2259,7 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
 
     def retire(self) -> None:
         """No call is made in it any more: it is closed when those under way have ended."""
+        self.resume_writing()  # who waits for it goes to another
         if not any(not future.done() for future, _ in self._awaited):
             self._fail("closed")
         else:
@@ -2289,11 +2290,11 @@ class _AsyncPool:
 
     async def shared(self, end: float) -> _AsyncOwnLine | None:
         """The line for all calls, opened once for all who ask for it; None if there is no such."""
-        if self.line is not None:
-            await self.line.writable(end)
-            if not self.line.closed:
-                return self.line
-            await self.renew(self.line.epoch)
+        while (line := self.line) is not None:
+            await line.writable(end)
+            if line is self.line and not line.closed:  # others may have found it lost
+                return line
+            await self.renew(line.epoch)
         if self._opening is None:
             least = _from_now(_TRY_SECONDS)  # also for those who are more patient than this call
             end_of_all = least if end == math.inf else max(end, least)
@@ -2308,6 +2309,9 @@ class _AsyncPool:
 
     async def _open_shared(self, end: float) -> _AsyncOwnLine | None:
         line = await self.take(end)
+        while line.epoch != self.epoch:  # it was found lost, or closed, as soon as this began
+            await self.drop(line)
+            line = await self.take(end)
         if isinstance(line, _AsyncOwnLine):
             self.line = line
             return line

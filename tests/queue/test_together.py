@@ -385,3 +385,21 @@ def test_many_large_payloads_on_a_slow_line_are_not_all_copied_at_once(
 
     with Proxy(server) as proxy:
         run_with(test, url=proxy.url)
+
+
+def test_a_line_that_is_lost_while_it_takes_no_more_costs_no_put(
+    server: Server, client: redis.Redis
+) -> None:
+    payload = b"x" * 1_000_000
+
+    async def test(queue: Queue) -> None:
+        proxy.takes_payloads.clear()
+        puts = begun([queue.put(payload, uid=f"{n}") for n in range(40)])
+        await asyncio.sleep(0.3)
+        proxy.drop()
+        proxy.takes_payloads.set()
+        assert [each for each in await outcomes(puts) if not isinstance(each, str | None)] == []
+        assert (await queue.stats()).total == 40
+
+    with Proxy(server) as proxy:
+        run_with(test, url=proxy.url)
