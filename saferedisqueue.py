@@ -1917,14 +1917,15 @@ class _OwnLine(_Line):
 class _Pool:
     """The lines to one target that nobody uses now, for all queues of a client.
 
-    A lock guards it. Its ``epoch`` goes up when a connection was lost: lines of the epoch before,
-    which may be lost too, are closed when they come back.
+    A lock guards it, which the handler of a signal may take again. Its ``epoch`` goes up when a
+    connection was lost: lines of the epoch before, which may be lost too, are closed when they come
+    back.
     """
 
     def __init__(self, target: _Target) -> None:
         self.target, self.epoch = target, 0
         self.opened = False  # whether the server ever let one in
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._freed = threading.Condition(self._lock)
         self._idle: deque[_Line] = deque()  # the one used last is at the right
         self._hoping = 0  # threads that wait for one
@@ -1939,7 +1940,7 @@ class _Pool:
         """An open line, for the caller alone, until it is given back or dropped."""
         while True:
             with self._lock:
-                line = self._idle.pop() if self._idle else self._wait_for_one(end)
+                line = self._idle_one() or self._wait_for_one(end)
                 if line is None:
                     self._seats.add(seat := _Seat())
                     break
@@ -1957,6 +1958,12 @@ class _Pool:
         kind = _OwnLine if _OwnLine.serves(connection) else _Line
         return kind(connection, seat, epoch)
 
+    def _idle_one(self) -> _Line | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # asked before, a handler that closes the queue could come in between
+            return None
+
     def _wait_for_one(self, end: float) -> _Line | None:
         """None if another one may be opened."""
         most, patience = self.target.most, self.target.patience
@@ -1971,8 +1978,8 @@ class _Pool:
                 self._freed.wait(min(left, _PIECE))
             finally:
                 self._hoping -= 1
-            if self._idle:
-                return self._idle.pop()
+            if (line := self._idle_one()) is not None:
+                return line
         return None
 
     def give_back(self, line: _Line) -> None:
@@ -1981,12 +1988,13 @@ class _Pool:
         surplus = line
         with self._lock:
             if line.epoch == self.epoch:
-                self._idle.append(line)
+                idle = self._idle
+                idle.append(line)
                 if self._hoping:
                     self._freed.notify()
-                if len(self._idle) == 1 or now - self._idle[0].used < _IDLE_SECONDS:
+                if len(idle) < 2 or now - idle[0].used < _IDLE_SECONDS:
                     return
-                surplus = self._idle.popleft()
+                surplus = idle.popleft()
         self.drop(surplus)
 
     def drop(self, line: _Line) -> None:
