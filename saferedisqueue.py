@@ -1945,14 +1945,15 @@ class _OwnLine(_Line):
 class _Pool:
     """The lines to one target that nobody uses now, for all queues of a client.
 
-    A lock guards it. Its ``epoch`` goes up when a connection was lost: lines of the epoch before,
-    which may be lost too, are closed when they come back.
+    A lock guards it, which the handler of a signal may take again. Its ``epoch`` goes up when a
+    connection was lost: lines of the epoch before, which may be lost too, are closed when they come
+    back.
     """
 
     def __init__(self, target: _Target) -> None:
         self.target, self.epoch = target, 0
         self.opened = False  # whether the server ever let one in
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._freed = threading.Condition(self._lock)
         self._idle: deque[_Line] = deque()  # the one used last is at the right
         self._hoping = 0  # threads that wait for one
@@ -1967,7 +1968,7 @@ class _Pool:
         """An open line, for the caller alone, until it is given back or dropped."""
         while True:
             with self._lock:
-                line = self._idle.pop() if self._idle else self._wait_for_one(end)
+                line = self._idle_one() or self._wait_for_one(end)
                 if line is None:
                     self._seats.add(seat := _Seat())
                     break
@@ -1985,6 +1986,12 @@ class _Pool:
         kind = _OwnLine if _OwnLine.serves(connection) else _Line
         return kind(connection, seat, epoch)
 
+    def _idle_one(self) -> _Line | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # asked before, a handler that closes the queue could come in between
+            return None
+
     def _wait_for_one(self, end: float) -> _Line | None:
         """None if another one may be opened."""
         most, patience = self.target.most, self.target.patience
@@ -1999,8 +2006,8 @@ class _Pool:
                 self._freed.wait(min(left, _PIECE))
             finally:
                 self._hoping -= 1
-            if self._idle:
-                return self._idle.pop()
+            if (line := self._idle_one()) is not None:
+                return line
         return None
 
     def give_back(self, line: _Line) -> None:
@@ -2009,12 +2016,13 @@ class _Pool:
         surplus = line
         with self._lock:
             if line.epoch == self.epoch:
-                self._idle.append(line)
+                idle = self._idle
+                idle.append(line)
                 if self._hoping:
                     self._freed.notify()
-                if len(self._idle) == 1 or now - self._idle[0].used < _IDLE_SECONDS:
+                if len(idle) < 2 or now - idle[0].used < _IDLE_SECONDS:
                     return
-                surplus = self._idle.popleft()
+                surplus = idle.popleft()
         self.drop(surplus)
 
     def drop(self, line: _Line) -> None:
@@ -2290,6 +2298,7 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
 
     def retire(self) -> None:
         """No call is made in it any more: it is closed when those under way have ended."""
+        self.resume_writing()  # who waits for it goes to another
         if not any(not future.done() for future, _ in self._awaited):
             self._fail("closed")
         else:
@@ -2320,11 +2329,11 @@ class _AsyncPool:
 
     async def shared(self, end: float) -> _AsyncOwnLine | None:
         """The line for all calls, opened once for all who ask for it; None if there is no such."""
-        if self.line is not None:
-            await self.line.writable(end)
-            if not self.line.closed:
-                return self.line
-            await self.renew(self.line.epoch)
+        while (line := self.line) is not None:
+            await line.writable(end)
+            if line is self.line and not line.closed:  # others may have found it lost
+                return line
+            await self.renew(line.epoch)
         if self._opening is None:
             least = _from_now(_TRY_SECONDS)  # also for those who are more patient than this call
             end_of_all = least if end == math.inf else max(end, least)
@@ -2340,6 +2349,9 @@ class _AsyncPool:
 
     async def _open_shared(self, end: float) -> _AsyncOwnLine | None:
         line = await self.take(end)
+        while line.epoch != self.epoch:  # it was found lost, or closed, as soon as this began
+            await self.drop(line)
+            line = await self.take(end)
         if isinstance(line, _AsyncOwnLine):
             self.line = line
             return line
@@ -4597,6 +4609,14 @@ class AsyncProcessing(_AsyncConsume[T]):
     __aexit__ = _ConsumeSteps[AsyncDelivery[T]]._leave_processing
 
 
+def _another(error: Exception) -> Exception:
+    """The same error, for another task, if its class can be copied."""
+    try:
+        return copy.copy(error)
+    except Exception:  # its __init__ may take other arguments than those it has passed on
+        return error
+
+
 class _InLoop:
     """What a queue has in one event loop."""
 
@@ -4851,20 +4871,22 @@ class AsyncSafeRedisQueue(_Steps[T]):
     ) -> None:
         pairs = tuple(part for call, _ in puts for part in call.args)
         here.putting += 1
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             await super()._carry_out(self._run_script(PUT_NEW, *pairs))
-        except Exception as failure:  # it is that of each of them
+        except BaseException as failure:  # it is that of each of them
             error = failure
         finally:
             here.putting -= 1
-        for _, done in puts:
-            if done.done():
-                continue
+        for done in (done for _, done in puts if not done.done()):
             if error is None:
                 done.set_result(None)
+            elif isinstance(error, Exception):
+                done.set_exception(_another(error))
             else:
-                done.set_exception(copy.copy(error))
+                done.cancel()
+        if error is not None and not isinstance(error, Exception):
+            raise error
 
     # -- the methods, in the order of an item's life ---------------------------------------------
 

@@ -204,6 +204,28 @@ def test_a_call_waits_for_a_connection_that_comes_in_time(
         assert lines.most == 1
 
 
+def test_what_is_lost_while_another_is_being_opened_keeps_no_place(
+    server: Server, lines: Lines
+) -> None:
+    async def test() -> None:
+        client = pooled(redis.asyncio, server, max_connections=1, **lines.named)
+        queue = AsyncSafeRedisQueue[bytes](client=client, name="test")
+        for turns in range(10):
+            put = asyncio.create_task(queue.put(b"a"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await queue.close()  # it may meet the opening
+            await put
+            for each in lines.all():
+                lines.client.client_kill_filter(_id=each["id"])
+            with within(2):
+                await queue.put(b"b")
+            await queue.close()
+        await client.aclose()
+
+    asyncio.run(test())
+
+
 # -- what is idle ----------------------------------------------------------------------------------
 
 

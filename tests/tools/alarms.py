@@ -294,3 +294,28 @@ def ticking(url: str) -> None:
             proxy.delay = 0
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert ticks > 100
+
+
+# -- handlers that use the queue themselves --------------------------------------------------------
+
+
+def putting(url: str) -> None:
+    """A handler puts, and now and then closes, at any moment of what the queue does meanwhile."""
+    uids: list[Any] = []
+    over = time.monotonic() + 4
+
+    def put(*_: object) -> None:
+        uids.append(queue.put(b"a"))
+        if len(uids) % 50 == 0:
+            queue.close()
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 4e-4))
+
+    with two_queues(url) as (queue, near):
+        for _ in range(3):
+            uids.append(queue.put(b"a"))
+        signal.signal(signal.SIGALRM, put)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        while time.monotonic() < over:
+            uids.append(queue.put(b"a"))
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        assert near.qsize() == len(uids) == len(set(uids))
