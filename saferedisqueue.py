@@ -2865,6 +2865,10 @@ class _Connections:
         short = isinstance(error, TimeoutError) and call.until is not None and not call.patient
         return isinstance(error, self._outage) and not isinstance(error, _NoFreeLine) and not short
 
+    def _may_be_elsewhere(self, error: BaseException) -> bool:
+        """Whether the server may be another one now, even if only an impatient call has met it."""
+        return isinstance(error, self._outage) and not isinstance(error, _NoFreeLine)
+
     def _look_again(self, pool: Any, error: BaseException) -> None:
         """After an outage, ask anew where to go, if that is to be asked; first who knows more."""
         if not self._oracles:
@@ -4341,11 +4345,10 @@ class SafeRedisQueue(_Steps[T]):
         """After an outage: drop what is idle there too, and find the server anew."""
         if line is not None:
             pool.drop(line)
-        if self._is_wide(call, error):
-            if line is not None:
-                pool.renew(line.epoch)
-            if self._pool is pool:
-                self._look_again(pool, error)
+        if line is not None and self._is_wide(call, error):
+            pool.renew(line.epoch)
+        if self._may_be_elsewhere(error) and self._pool is pool:
+            self._look_again(pool, error)
 
     async def _ask_at(self, target: _Target, command: tuple[Any, ...], end: float) -> Any:
         pool = _Pool(target)
@@ -4676,8 +4679,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
         except self._outage as error:
             if self._is_wide(call, error):
                 await pool.renew(epoch)
-                if here.pool is pool:
-                    self._look_again(pool, error)
+            if self._may_be_elsewhere(error) and here.pool is pool:
+                self._look_again(pool, error)
             raise
 
     async def _send_alone(

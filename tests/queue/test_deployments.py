@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -335,18 +336,21 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
         yield running
 
 
+def watched_queue(stack: ExitStack, watched: Watched, of: Face, name: str, **kw: Any) -> Any:
+    """One whose server is found by asking the sentinels."""
+    seconds = {"socket_timeout": 2}
+    module = flavour(of).sentinel
+    sentinel = module.Sentinel(watched.addresses, sentinel_kwargs=seconds, **seconds)
+    for each in sentinel.sentinels:
+        closing(stack, of, each)
+    client = closing(stack, of, sentinel.master_for(watched.name))
+    return of.queue(client=client, name=name, **kw)
+
+
 def test_a_queue_given_by_sentinel_outlasts_a_failover(
     face: Face, stack: ExitStack, watched: Watched
 ) -> None:
-    def queue(of: Face, name: str, **kw: Any) -> Any:
-        seconds = {"socket_timeout": 2}
-        module = flavour(of).sentinel
-        sentinel = module.Sentinel(watched.addresses, sentinel_kwargs=seconds, **seconds)
-        for each in sentinel.sentinels:
-            closing(stack, of, each)
-        client = closing(stack, of, sentinel.master_for(watched.name))
-        return of.queue(client=client, name=name, **kw)
-
+    queue = partial(watched_queue, stack, watched)
     kept = queue(face, "kept", durable=1)
     uids = [kept.put(f"{n}") for n in range(10)]
     held, _ = kept.get()
@@ -363,6 +367,24 @@ def test_a_queue_given_by_sentinel_outlasts_a_failover(
     assert plain.ack(held) is True
     assert [plain.get(-1).uid for _ in uids[1:]] == uids[1:]
     assert plain.get(-1) == (None, None)
+
+
+def test_calls_that_all_have_little_time_leave_a_master_that_hangs(
+    face: Face, stack: ExitStack, watched: Watched
+) -> None:
+    """Each of their errors might tell of its own impatience alone."""
+    queue = watched_queue(stack, watched, face, "test")
+    queue.put("a")
+    hang(watched.primary)
+
+    def put() -> Any:
+        try:
+            return queue.put("b", timeout=0.3)
+        except OUTAGE:
+            return None
+
+    eventually(put, 30)
+    assert info(watched.replica, "replication")["role"] == "master"
 
 
 # -- TLS -------------------------------------------------------------------------------------------
