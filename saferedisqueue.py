@@ -2690,13 +2690,17 @@ class _Connections:
         understand = self._owner if self._is_cluster else self._master
         for n, oracle in enumerate(oracles):
             share = min((end - time.monotonic()) / (len(oracles) - n), _TRY_SECONDS)
+            failure: Exception | None = None
             try:
                 reply = await self._ask_at(oracle, question, _from_now(max(share, 0.05)))
                 target, known = understand(oracle, reply)
             except (RedisError, OSError) as error:
-                failures.append(error)
-                continue
-            if target is not None:
+                failure = error
+            if failure is not None:
+                if raised := _of_a_handler(failure):
+                    raise raised
+                failures.append(failure)
+            elif target is not None:
                 self._oracles = [oracle, *(each for each in known if each is not oracle)]
                 return target
         self._oracles = [*oracles[1:], oracles[0]]

@@ -18,7 +18,7 @@ import redis.asyncio.sentinel
 import redis.sentinel
 
 import servers
-from helpers import Asyncio, Face, eventually, lapse, seed
+from helpers import Asyncio, Face, eventually, lapse, run_alone, seed
 from permissions import DURABLE, PLAIN, REST
 from saferedisqueue import AsyncSafeRedisQueue, NotDurable, SafeRedisQueue
 from topologies import Cluster, Watched, ask, elsewhere, go_on, hang, identity, info
@@ -385,6 +385,38 @@ def test_calls_that_all_have_little_time_leave_a_master_that_hangs(
 
     eventually(put, 30)
     assert info(watched.replica, "replication")["role"] == "master"
+
+
+def test_what_a_handler_raises_is_not_taken_for_a_failure_of_a_sentinel(
+    server: servers.Server, client: redis.Redis, watched: Watched
+) -> None:
+    run_alone(ALARMED, server, *(f"{port}" for _, port in watched.addresses), watched.name)
+
+
+ALARMED = """
+import os, signal, sys
+import redis.sentinel
+from saferedisqueue import SafeRedisQueue
+
+def ring(*_):
+    raise TimeoutError("the alarm")
+
+ports, name = map(int, sys.argv[2:-1]), sys.argv[-1]
+sentinel = redis.sentinel.Sentinel([("127.0.0.1", port) for port in ports], socket_timeout=5)
+queue = SafeRedisQueue(client=sentinel.master_for(name), name="test")
+first = sentinel.sentinels[0].info("server")["process_id"]
+os.kill(first, signal.SIGSTOP)
+signal.signal(signal.SIGALRM, ring)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    queue.put("a")
+except TimeoutError as error:
+    assert str(error) == "the alarm"
+else:
+    sys.exit("it was swallowed")
+finally:
+    os.kill(first, signal.SIGCONT)
+"""
 
 
 # -- TLS -------------------------------------------------------------------------------------------
