@@ -2996,6 +2996,7 @@ class _Claim(_Numbered[R]):
     moved: bytes | None = None  # by a wait, into ackbuf, for the claim that comes next
     left: Any = None  # a wait that nobody awaits any more, and may go on
     verdict = 0  # of the latest claim: what its script says of how to go on
+    refused = 0  # waits one after the other that came to nothing
     _seen = 0  # when, by the server's clock, the latest was answered
     _since = 0.0  # and when, by the monotonic one, it was sent
     _ends = 0  # the deadline of its leases, by the server's clock, or 0
@@ -3503,8 +3504,11 @@ class _Steps(_Connections, Generic[T]):
         if raised := _of_a_handler(failure):
             claim.interrupted(call)
             raise raised
+        claim.refused = 0 if failure is None else claim.refused + 1
         if failure is not None:
             await self._after_refused_wait(failure, seconds)
+            if claim.refused > 1:  # perhaps by what stands before the server, each time anew
+                await self._sleep(min(seconds, _POLL))
 
     async def _after_refused_wait(self, failure: Exception, seconds: float) -> None:
         """What the next claim would meet too, it deals with; the rest is dealt with here."""
