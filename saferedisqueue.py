@@ -4741,7 +4741,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
         pool, line, task = left
         pause, end = 0.005, _from_now(_WAY_OUT)
         while not task.done():
-            if line.id and line.epoch == pool.epoch and self._pool is pool:
+            if line.id is None:
+                pass  # it is being asked for it, and waits after that
+            elif line.id and line.epoch == pool.epoch and self._pool is pool:
                 with suppress(RedisError, OSError):
                     await self._ask("CLIENT", "UNBLOCK", line.id, until=end)
             else:
