@@ -2150,7 +2150,11 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
         if replies == 1:
             return await first
         futures = [first, *(self._expect(end) for _ in range(replies - 1))]
-        return [await each for each in futures]
+        try:
+            return [await each for each in futures]
+        finally:
+            for each in futures:  # after an error nobody awaits the rest
+                each.cancel()
 
     def ask(self, data: bytes, end: float) -> asyncio.Future[Any]:
         """What gets the reply, an error of the server too; or ConnectionError, TimeoutError.
