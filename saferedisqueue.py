@@ -1821,6 +1821,12 @@ class _Line:
         self.connection, self.seat, self.epoch = connection, seat, epoch
         self.used = 0.0  # when it was given back, by the monotonic clock
         self.ended = False  # set by another thread: nobody awaits the reply any more
+        self._readable: Callable[[float], list[Any]] | None = None
+        own = getattr(connection, "_sock", None)
+        if isinstance(own, socket.socket) and _POLLS:
+            readable = select.poll()
+            readable.register(own, select.POLLIN)
+            self._readable = readable.poll
 
     def call(self, data: bytes, end: float, replies: int) -> Any:
         """Send what gets one reply, or a list of so many: errors of the server are among them.
@@ -1845,10 +1851,19 @@ class _Line:
 
     def _await(self, end: float) -> None:
         while (left := end - time.monotonic()) > 0 and not self.ended:
-            if self.connection.can_read(min(left, _PIECE)):
+            if self._can_read(min(left, _PIECE)):
                 self._limit(end)
                 return
         raise TimeoutError("the server did not answer in time")
+
+    def _can_read(self, seconds: float) -> bool:
+        """By a poll where it can be: in redis-py's waiting what a signal handler raises is lost."""
+        if self._readable is None:
+            return bool(self.connection.can_read(seconds))
+        if self.connection.can_read(0):
+            return True
+        self._readable(1000 * seconds)  # perhaps of a part: over TLS it is looked at again
+        return False
 
     def _limit(self, end: float) -> None:
         """Each step of what redis-py does now ends then."""
@@ -1877,10 +1892,9 @@ class _OwnLine(_Line):
         own.setblocking(False)  # it is polled instead, with what is left of the time
         self._send, self._recv = own.send, own.recv
         self._feed, self._gets, self._has_data = reader.feed, reader.gets, reader.has_data
-        readable, writable = select.poll(), select.poll()
-        readable.register(own, select.POLLIN)
+        writable = select.poll()
         writable.register(own, select.POLLOUT)
-        self._readable, self._writable = readable.poll, writable.poll
+        self._writable = writable.poll
 
     @staticmethod
     def serves(connection: Any) -> bool:
@@ -2181,7 +2195,11 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
         if replies == 1:
             return await first
         futures = [first, *(self._expect(end) for _ in range(replies - 1))]
-        return [await each for each in futures]
+        try:
+            return [await each for each in futures]
+        finally:
+            for each in futures:  # after an error nobody awaits the rest
+                each.cancel()
 
     def ask(self, data: bytes, end: float) -> asyncio.Future[Any]:
         """What gets the reply, an error of the server too; or ConnectionError, TimeoutError.
@@ -2339,8 +2357,13 @@ class _AsyncPool:
             end_of_all = least if end == math.inf else max(end, least)
             self._opening = asyncio.create_task(self._open_shared(end_of_all))
             self._opening.add_done_callback(self._opened)
-        async with _before(end):
-            return await asyncio.shield(self._opening)
+        opening = self._opening
+        left = None if end == math.inf else max(end - time.monotonic(), 0)
+        if not (await asyncio.wait((opening,), timeout=left))[0]:
+            raise TimeoutError("not connected in time")
+        if opening.cancelled():
+            raise ConnectionError("closed while it was being opened")
+        return opening.result()
 
     def _opened(self, task: asyncio.Task[Any]) -> None:
         self._opening = None
@@ -2728,13 +2751,17 @@ class _Connections:
         understand = self._owner if self._is_cluster else self._master
         for n, oracle in enumerate(oracles):
             share = min((end - time.monotonic()) / (len(oracles) - n), _TRY_SECONDS)
+            failure: Exception | None = None
             try:
                 reply = await self._ask_at(oracle, question, _from_now(max(share, 0.05)))
                 target, known = understand(oracle, reply)
             except (RedisError, OSError) as error:
-                failures.append(error)
-                continue
-            if target is not None:
+                failure = error
+            if failure is not None:
+                if raised := _of_a_handler(failure):
+                    raise raised
+                failures.append(failure)
+            elif target is not None:
                 self._oracles = [oracle, *(each for each in known if each is not oracle)]
                 return target
         self._oracles = [*oracles[1:], oracles[0]]
@@ -2903,6 +2930,10 @@ class _Connections:
         short = isinstance(error, TimeoutError) and call.until is not None and not call.patient
         return isinstance(error, self._outage) and not isinstance(error, _NoFreeLine) and not short
 
+    def _may_be_elsewhere(self, error: BaseException) -> bool:
+        """Whether the server may be another one now, even if only an impatient call has met it."""
+        return isinstance(error, self._outage) and not isinstance(error, _NoFreeLine)
+
     def _look_again(self, pool: Any, error: BaseException) -> None:
         """After an outage, ask anew where to go, if that is to be asked; first who knows more."""
         if not self._oracles:
@@ -3027,6 +3058,7 @@ class _Claim(_Numbered[R]):
     moved: bytes | None = None  # by a wait, into ackbuf, for the claim that comes next
     left: Any = None  # a wait that nobody awaits any more, and may go on
     verdict = 0  # of the latest claim: what its script says of how to go on
+    refused = 0  # waits one after the other that came to nothing
     _seen = 0  # when, by the server's clock, the latest was answered
     _since = 0.0  # and when, by the monotonic one, it was sent
     _ends = 0  # the deadline of its leases, by the server's clock, or 0
@@ -3536,8 +3568,11 @@ class _Steps(_Connections, Generic[T]):
         if raised := _of_a_handler(failure):
             claim.interrupted(call)
             raise raised
+        claim.refused = 0 if failure is None else claim.refused + 1
         if failure is not None:
             await self._after_refused_wait(failure, seconds)
+            if claim.refused > 1:  # perhaps by what stands before the server, each time anew
+                await self._sleep(min(seconds, _POLL))
 
     async def _after_refused_wait(self, failure: Exception, seconds: float) -> None:
         """What the next claim would meet too, it deals with; the rest is dealt with here."""
@@ -4383,11 +4418,10 @@ class SafeRedisQueue(_Steps[T]):
         """After an outage: drop what is idle there too, and find the server anew."""
         if line is not None:
             pool.drop(line)
-        if self._is_wide(call, error):
-            if line is not None:
-                pool.renew(line.epoch)
-            if self._pool is pool:
-                self._look_again(pool, error)
+        if line is not None and self._is_wide(call, error):
+            pool.renew(line.epoch)
+        if self._may_be_elsewhere(error) and self._pool is pool:
+            self._look_again(pool, error)
 
     async def _ask_at(self, target: _Target, command: tuple[Any, ...], end: float) -> Any:
         pool = _Pool(target)
@@ -4719,8 +4753,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
         except self._outage as error:
             if self._is_wide(call, error):
                 await pool.renew(epoch)
-                if here.pool is pool:
-                    self._look_again(pool, error)
+            if self._may_be_elsewhere(error) and here.pool is pool:
+                self._look_again(pool, error)
             raise
 
     async def _send_alone(
@@ -4777,7 +4811,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
             task.cancel()  # it has not been sent
         while not task.done():
             line = wait.line
-            if line is not None and line.id and line.epoch == pool.epoch and self._pool is pool:
+            if line is not None and line.id is None:
+                pass  # it is being asked for it, and waits after that
+            elif line is not None and line.id and line.epoch == pool.epoch and self._pool is pool:
                 with suppress(RedisError, OSError):
                     await self._ask("CLIENT", "UNBLOCK", line.id, until=end)
             else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +13,8 @@ import pytest
 import servers
 from helpers import Face, eventually, within
 from lines import crowd
-from saferedisqueue import NotDurable, QueueFull
+from proxy import Proxy
+from saferedisqueue import AsyncSafeRedisQueue, NotDurable, QueueFull
 from topologies import Replicated, elsewhere, go_on, hang, info
 
 PROTOCOLS = pytest.mark.parametrize("protocol", [2, 3], ids=["resp2", "resp3"])
@@ -140,6 +143,22 @@ def test_a_connection_lost_while_the_put_waits_confirms_nothing(
     else:
         assert isinstance(put.exception(60), NotDurable)
     assert queue.stats().total == 1
+
+
+def test_a_put_that_loses_its_connection_leaves_no_error_that_nobody_awaits(
+    replicated: Replicated, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def put() -> None:
+        async with AsyncSafeRedisQueue[bytes](url=proxy.url, durable=1) as queue:
+            await queue.put("a")
+            proxy.fail_at(0, "lost reply")
+            await queue.put("b")
+            assert proxy.failed
+
+    with Proxy(replicated.primary) as proxy:
+        asyncio.run(put())
+        gc.collect()
+    assert [each.getMessage() for each in caplog.records if each.name == "asyncio"] == []
 
 
 def test_a_full_queue_is_told_as_such(face: Face, replicated: Replicated) -> None:

@@ -17,6 +17,7 @@ import redis.asyncio
 import saferedisqueue
 from helpers import Asyncio, Face, Make, eventually, within
 from lines import Lines, crowd, is_lack_of_connections, until
+from proxy import Proxy
 from saferedisqueue import AsyncSafeRedisQueue
 from servers import Server
 from topologies import elsewhere
@@ -308,6 +309,25 @@ def test_a_get_that_is_cancelled_ends_its_wait_at_the_server(server: Server, lin
                 await until(lambda: lines.waiting == 0, 10)
 
     asyncio.run(test())
+
+
+def test_a_get_that_is_cancelled_at_any_moment_ends_at_once(
+    server: Server, client: redis.Redis
+) -> None:
+    """Also before its connection waits: first it is opened, and asked for its name."""
+
+    async def test() -> None:
+        for moment in range(14):
+            async with AsyncSafeRedisQueue(url=proxy.url, name="test", wait_slice=30) as queue:
+                await queue.stats()
+                waiting = asyncio.create_task(queue.get())
+                await asyncio.sleep(0.02 * moment)
+                with within(0.1):
+                    await cancelled(waiting)
+
+    with Proxy(server) as proxy:
+        proxy.delay = 0.04
+        asyncio.run(test())
 
 
 def test_an_item_is_with_a_live_get_at_once_after_many_that_were_given_up(
