@@ -1894,6 +1894,7 @@ class _OwnLine(_Line):
         self._feed, self._gets, self._has_data = reader.feed, reader.gets, reader.has_data
         writable = select.poll()
         writable.register(own, select.POLLOUT)
+        self._arrived: Any = self._readable  # there is one where there is a socket
         self._writable = writable.poll
 
     @staticmethod
@@ -1911,7 +1912,7 @@ class _OwnLine(_Line):
             if sent < len(data):
                 self._send_rest(memoryview(data)[sent:], end)
             got: Any
-            if self._readable(_AT_ONCE):  # the clock is looked at only where it takes longer
+            if self._arrived(_AT_ONCE):  # the clock is looked at only where it takes longer
                 self._feed(self._recv(_CHUNK))
             if (got := self._gets()) is _NOTHING or got.__class__ is _Push:
                 got = self._read(end)
@@ -1933,7 +1934,7 @@ class _OwnLine(_Line):
         while (reply := self._gets()) is _NOTHING or reply.__class__ is _Push:
             if reply is not _NOTHING:
                 continue
-            self._poll(self._readable, end)
+            self._poll(self._arrived, end)
             try:
                 data = self._recv(_CHUNK)
             except BlockingIOError:
@@ -1953,7 +1954,7 @@ class _OwnLine(_Line):
                 raise TimeoutError("the server did not answer in time")
 
     def quiet(self) -> bool:
-        return not self._readable(0)
+        return not self._arrived(0)
 
 
 class _Pool:
@@ -2552,8 +2553,16 @@ class _Tries:
         return float(self._backoff.compute(min(self._retries, 500)))  # it doubles a float
 
 
-# The pools of each client, by process, event loop and address.
-_pools: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+class _Where(NamedTuple):
+    """Who has a pool, and where its connections go."""
+
+    process: int
+    loop: Any  # None of threads
+    address: Any
+
+
+# The pools of each client.
+_pools: weakref.WeakKeyDictionary[Any, dict[_Where, Any]] = weakref.WeakKeyDictionary()
 
 
 class _Address:
@@ -2571,6 +2580,12 @@ class _Address:
 class _AsyncAddress(_Address):
     async def get_master_address(self) -> Any:
         return self.address
+
+
+def _settings_of(source: Any) -> dict[str, Any]:
+    """Those that a pool of redis-py's, or a node of its cluster's, gives to its connections."""
+    private = ("maint_notifications", "oss_cluster", "orig_")
+    return {k: v for k, v in source.connection_kwargs.items() if not k.startswith(private)}
 
 
 class _Connections:
@@ -2620,10 +2635,13 @@ class _Connections:
         self._target: _Target | None = None  # where to go, if nobody need be asked
         self._oracles: list[_Target] = []  # who is asked, the one first who answered last
         if self._is_cluster:
-            self._oracles = [self._target_of(each) for each in self._nodes()]
+            nodes = self._nodes()
+            self._policy = self._policy_of(nodes[0])
+            self._oracles = [self._target_of(each) for each in nodes]
             self._like = self._oracles[0]
         else:
             pool = self._redis.connection_pool
+            self._policy = self._policy_of(pool)
             self._like = self._target_of(pool)
             sentinel: Any = self._like.settings.get("connection_pool")
             if getattr(sentinel, "is_master", False):
@@ -2706,39 +2724,43 @@ class _Connections:
 
     def _target_of(self, source: Any) -> _Target:
         """Where a pool of redis-py's, or a node of its cluster's, goes."""
-        private = ("maint_notifications", "oss_cluster", "orig_")
-        settings = {k: v for k, v in source.connection_kwargs.items() if not k.startswith(private)}
-        example = source.connection_class(**settings)
-        retry = example.retry
-        if self._default_retry:
-            retry = type(self._no_retry)(ExponentialBackoff(cap=1, base=0.05), 10)
-        # A cluster is given the time of an election, some 5 s.
-        self._policy = _Policy.of(retry, 7 if self._is_cluster else 1, self._on_timeout)
+        settings = _settings_of(source)
         return _Target(
             source.connection_class,
             {**settings, "retry": self._no_retry},
-            example.socket_timeout,
+            source.connection_class(**settings).socket_timeout,
             source.max_connections,
             getattr(source, "timeout", None),
         )
+
+    def _policy_of(self, source: Any) -> _Policy:
+        """How often the client of such a pool, or node, wants a call to be sent."""
+        retry = source.connection_class(**_settings_of(source)).retry
+        if self._default_retry:
+            retry = type(self._no_retry)(ExponentialBackoff(cap=1, base=0.05), 10)
+        # A cluster is given the time of an election, some 5 s.
+        return _Policy.of(retry, 7 if self._is_cluster else 1, self._on_timeout)
 
     async def _find(self, end: float) -> Any:
         """The pool from which this queue takes its connections now."""
         if self._closed:
             raise QueueClosed(f"queue {self.name} was closed")
         target = self._target or await self._locate(end)
-        where = (os.getpid(), self._where(), target.address)
-        for each in list(self._pools):
-            if each[0] != where[0] or (each[1] is not None and each[1].is_closed()):
-                self._pools.pop(
-                    each, None
-                )  # of the process that was forked, or of a loop that ended
+        self._forget_pools()
+        where = _Where(os.getpid(), self._current_loop(), target.address)
         self._pool = pool = self._pools.setdefault(where, self._new_pool(target))
         return pool
 
-    def _where(self) -> Any:
+    def _current_loop(self) -> Any:
         """The event loop to which connections belong, if they do."""
         return None
+
+    def _forget_pools(self) -> None:
+        """Those of the process that was forked, and of event loops that ended."""
+        process = os.getpid()
+        for each in list(self._pools):
+            if each.process != process or (each.loop is not None and each.loop.is_closed()):
+                self._pools.pop(each, None)
 
     async def _locate(self, end: float) -> _Target:
         """Where the primary of this queue is, as Sentinel or the nodes of the cluster say.
@@ -2947,6 +2969,7 @@ class _Connections:
         """Those who wait see that it was closed; one on an embedded server is so for good."""
         self._closings += 1
         self._closed, self._pool = self._server is not None, None
+        self._forget_pools()
 
     def _check_open(self, closings: int) -> None:
         if closings != self._closings:
@@ -4725,7 +4748,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
             for each in list(self._loops.values()):
                 each.pool = None
 
-    def _where(self) -> Any:
+    def _current_loop(self) -> Any:
         return asyncio.get_running_loop()
 
     # -- hooks ----------------------------------------------------------------------------------
@@ -4986,7 +5009,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
             await asyncio.wait(here.background, timeout=left)
         self._close_for_others()
         for where, pool in list(self._pools.items()):
-            if where[1] is here.loop:
+            if where.loop is here.loop:
                 await pool.close()
         if self._owns_client:
             await self._redis.aclose()

@@ -344,6 +344,20 @@ def test_a_call_that_times_out_is_sent_again_as_often_as_the_caller_wants(
     assert proxy.connections - before == more
 
 
+def test_who_asks_sentinels_tries_as_often_as_the_client_wants_and_not_as_theirs_do(
+    face: Face, server: Server, stack: ExitStack
+) -> None:
+    proxy = stack.enter_context(Proxy(server))  # to what is no sentinel
+    sentinel = flavour(face).sentinel.Sentinel(
+        [("127.0.0.1", proxy.port)], sentinel_kwargs={"retry": retry_of(face, 9)}
+    )
+    client = sentinel.master_for("main", retry=retry_of(face, 2))
+    queue = face.queue(client=closing(stack, face, *sentinel.sentinels, client), name="test")
+    with pytest.raises(redis.ConnectionError, match="nobody says"):
+        queue.put("a")
+    assert proxy.connections == 2 + 2, "at once, at once again, and twice more"
+
+
 # -- what the server can ---------------------------------------------------------------------------
 
 

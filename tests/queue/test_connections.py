@@ -462,6 +462,30 @@ def test_a_child_that_closes_the_queue_leaves_the_parent_s_connections_alone(
     run_alone(code, server)
 
 
+def test_a_child_closes_the_queue_whatever_another_thread_was_doing_with_it(
+    server: Server, client: redis.Redis
+) -> None:
+    """A lock that was held at the fork is held in the child for ever."""
+    code = """if 1:
+        import os, signal, sys
+        from saferedisqueue import SafeRedisQueue
+        queue = SafeRedisQueue(url=sys.argv[1], name="test")
+        queue.put("a")
+        (pool,) = queue._pools.values()
+        with pool._lock:
+            child = os.fork()
+            if not child:
+                signal.alarm(30)
+                queue.close()
+                assert queue.put("b")
+                queue.close()
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert queue.stats().total == 2
+        """
+    run_alone(code, server)
+
+
 # -- lost replies ----------------------------------------------------------------------------------
 
 CUTS = [(k, lost_reply) for k in range(4) for lost_reply in (False, True)]

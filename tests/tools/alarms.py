@@ -42,7 +42,7 @@ class Swallowed(BaseException):
 KINDS = (TimeoutError, OSError, ConnectionError, LimitError, Stop, KeyboardInterrupt)
 OVERDUE = 5  # seconds
 # Functions of redis-py and Python in which, or under which, what is raised is lost.
-DEAF = ("__del__", "_socket_is_closed", "disconnect", "get_lib_version", "start")
+DEAF = ("__del__", "_socket_is_closed", "can_read", "disconnect", "get_lib_version", "start")
 
 wrong: Counter[str] = Counter()  # what went wrong, and how often
 unraisable: list[Any] = []  # raised in a finalizer, out of which nothing can come
