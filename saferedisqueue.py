@@ -1821,6 +1821,12 @@ class _Line:
         self.connection, self.seat, self.epoch = connection, seat, epoch
         self.used = 0.0  # when it was given back, by the monotonic clock
         self.ended = False  # set by another thread: nobody awaits the reply any more
+        self._readable: Callable[[float], list[Any]] | None = None
+        own = getattr(connection, "_sock", None)
+        if isinstance(own, socket.socket) and _POLLS:
+            readable = select.poll()
+            readable.register(own, select.POLLIN)
+            self._readable = readable.poll
 
     def call(self, data: bytes, end: float, replies: int) -> Any:
         """Send what gets one reply, or a list of so many: errors of the server are among them.
@@ -1845,10 +1851,19 @@ class _Line:
 
     def _await(self, end: float) -> None:
         while (left := end - time.monotonic()) > 0 and not self.ended:
-            if self.connection.can_read(min(left, _PIECE)):
+            if self._can_read(min(left, _PIECE)):
                 self._limit(end)
                 return
         raise TimeoutError("the server did not answer in time")
+
+    def _can_read(self, seconds: float) -> bool:
+        """By a poll where it can be: in redis-py's waiting what a signal handler raises is lost."""
+        if self._readable is None:
+            return bool(self.connection.can_read(seconds))
+        if self.connection.can_read(0):
+            return True
+        self._readable(1000 * seconds)  # perhaps of a part: over TLS it is looked at again
+        return False
 
     def _limit(self, end: float) -> None:
         """Each step of what redis-py does now ends then."""
@@ -1877,10 +1892,10 @@ class _OwnLine(_Line):
         own.setblocking(False)  # it is polled instead, with what is left of the time
         self._send, self._recv = own.send, own.recv
         self._feed, self._gets, self._has_data = reader.feed, reader.gets, reader.has_data
-        readable, writable = select.poll(), select.poll()
-        readable.register(own, select.POLLIN)
+        writable = select.poll()
         writable.register(own, select.POLLOUT)
-        self._readable, self._writable = readable.poll, writable.poll
+        self._arrived: Any = self._readable  # there is one where there is a socket
+        self._writable = writable.poll
 
     @staticmethod
     def serves(connection: Any) -> bool:
@@ -1897,7 +1912,7 @@ class _OwnLine(_Line):
             if sent < len(data):
                 self._send_rest(memoryview(data)[sent:], end)
             got: Any
-            if self._readable(_AT_ONCE):  # the clock is looked at only where it takes longer
+            if self._arrived(_AT_ONCE):  # the clock is looked at only where it takes longer
                 self._feed(self._recv(_CHUNK))
             if (got := self._gets()) is _NOTHING or got.__class__ is _Push:
                 got = self._read(end)
@@ -1919,7 +1934,7 @@ class _OwnLine(_Line):
         while (reply := self._gets()) is _NOTHING or reply.__class__ is _Push:
             if reply is not _NOTHING:
                 continue
-            self._poll(self._readable, end)
+            self._poll(self._arrived, end)
             try:
                 data = self._recv(_CHUNK)
             except BlockingIOError:
@@ -1939,20 +1954,21 @@ class _OwnLine(_Line):
                 raise TimeoutError("the server did not answer in time")
 
     def quiet(self) -> bool:
-        return not self._readable(0)
+        return not self._arrived(0)
 
 
 class _Pool:
     """The lines to one target that nobody uses now, for all queues of a client.
 
-    A lock guards it. Its ``epoch`` goes up when a connection was lost: lines of the epoch before,
-    which may be lost too, are closed when they come back.
+    A lock guards it, which the handler of a signal may take again. Its ``epoch`` goes up when a
+    connection was lost: lines of the epoch before, which may be lost too, are closed when they come
+    back.
     """
 
     def __init__(self, target: _Target) -> None:
         self.target, self.epoch = target, 0
         self.opened = False  # whether the server ever let one in
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._freed = threading.Condition(self._lock)
         self._idle: deque[_Line] = deque()  # the one used last is at the right
         self._hoping = 0  # threads that wait for one
@@ -1967,7 +1983,7 @@ class _Pool:
         """An open line, for the caller alone, until it is given back or dropped."""
         while True:
             with self._lock:
-                line = self._idle.pop() if self._idle else self._wait_for_one(end)
+                line = self._idle_one() or self._wait_for_one(end)
                 if line is None:
                     self._seats.add(seat := _Seat())
                     break
@@ -1985,6 +2001,12 @@ class _Pool:
         kind = _OwnLine if _OwnLine.serves(connection) else _Line
         return kind(connection, seat, epoch)
 
+    def _idle_one(self) -> _Line | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # asked before, a handler that closes the queue could come in between
+            return None
+
     def _wait_for_one(self, end: float) -> _Line | None:
         """None if another one may be opened."""
         most, patience = self.target.most, self.target.patience
@@ -1999,8 +2021,8 @@ class _Pool:
                 self._freed.wait(min(left, _PIECE))
             finally:
                 self._hoping -= 1
-            if self._idle:
-                return self._idle.pop()
+            if (line := self._idle_one()) is not None:
+                return line
         return None
 
     def give_back(self, line: _Line) -> None:
@@ -2009,12 +2031,13 @@ class _Pool:
         surplus = line
         with self._lock:
             if line.epoch == self.epoch:
-                self._idle.append(line)
+                idle = self._idle
+                idle.append(line)
                 if self._hoping:
                     self._freed.notify()
-                if len(self._idle) == 1 or now - self._idle[0].used < _IDLE_SECONDS:
+                if len(idle) < 2 or now - idle[0].used < _IDLE_SECONDS:
                     return
-                surplus = self._idle.popleft()
+                surplus = idle.popleft()
         self.drop(surplus)
 
     def drop(self, line: _Line) -> None:
@@ -2172,8 +2195,12 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
         first = self.ask(data, end)
         if replies == 1:
             return await first
-        # Not one after the other: of those that fail together each must be heard.
-        return await asyncio.gather(first, *(self._expect(end) for _ in range(replies - 1)))
+        futures = [first, *(self._expect(end) for _ in range(replies - 1))]
+        try:
+            return [await each for each in futures]
+        finally:
+            for each in futures:  # after an error nobody awaits the rest
+                each.cancel()
 
     def ask(self, data: bytes, end: float) -> asyncio.Future[Any]:
         """What gets the reply, an error of the server too; or ConnectionError, TimeoutError.
@@ -2290,6 +2317,7 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
 
     def retire(self) -> None:
         """No call is made in it any more: it is closed when those under way have ended."""
+        self.resume_writing()  # who waits for it goes to another
         if not any(not future.done() for future, _ in self._awaited):
             self._fail("closed")
         else:
@@ -2320,18 +2348,23 @@ class _AsyncPool:
 
     async def shared(self, end: float) -> _AsyncOwnLine | None:
         """The line for all calls, opened once for all who ask for it; None if there is no such."""
-        if self.line is not None:
-            await self.line.writable(end)
-            if not self.line.closed:
-                return self.line
-            await self.renew(self.line.epoch)
+        while (line := self.line) is not None:
+            await line.writable(end)
+            if line is self.line and not line.closed:  # others may have found it lost
+                return line
+            await self.renew(line.epoch)
         if self._opening is None:
             least = _from_now(_TRY_SECONDS)  # also for those who are more patient than this call
             end_of_all = least if end == math.inf else max(end, least)
             self._opening = asyncio.create_task(self._open_shared(end_of_all))
             self._opening.add_done_callback(self._opened)
-        async with _before(end):
-            return await asyncio.shield(self._opening)
+        opening = self._opening
+        left = None if end == math.inf else max(end - time.monotonic(), 0)
+        if not (await asyncio.wait((opening,), timeout=left))[0]:
+            raise TimeoutError("not connected in time")
+        if opening.cancelled():
+            raise ConnectionError("closed while it was being opened")
+        return opening.result()
 
     def _opened(self, task: asyncio.Task[Any]) -> None:
         self._opening = None
@@ -2339,8 +2372,10 @@ class _AsyncPool:
             task.exception()  # those who awaited it have it
 
     async def _open_shared(self, end: float) -> _AsyncOwnLine | None:
-        while (line := await self.take(end)).epoch != self.epoch:
-            await self.drop(line)  # as that of any other call, which begins anew meanwhile
+        line = await self.take(end)
+        while line.epoch != self.epoch:  # it was found lost, or closed, as soon as this began
+            await self.drop(line)
+            line = await self.take(end)
         if isinstance(line, _AsyncOwnLine):
             self.line = line
             return line
@@ -2438,6 +2473,12 @@ class _AsyncPool:
             line.retire()
         for each in idle:
             await self.drop(each)
+
+    async def close(self) -> None:
+        """All that is idle, and what is being opened, or opened for all; what is in use ends."""
+        if self._opening is not None:
+            self._opening.cancel()
+        await self.renew()
 
 
 # ---- Connections -------------------------------------------------------------------------------
@@ -2729,13 +2770,17 @@ class _Connections:
         understand = self._owner if self._is_cluster else self._master
         for n, oracle in enumerate(oracles):
             share = min((end - time.monotonic()) / (len(oracles) - n), _TRY_SECONDS)
+            failure: Exception | None = None
             try:
                 reply = await self._ask_at(oracle, question, _from_now(max(share, 0.05)))
                 target, known = understand(oracle, reply)
             except (RedisError, OSError) as error:
-                failures.append(error)
-                continue
-            if target is not None:
+                failure = error
+            if failure is not None:
+                if raised := _of_a_handler(failure):
+                    raise raised
+                failures.append(failure)
+            elif target is not None:
                 self._oracles = [oracle, *(each for each in known if each is not oracle)]
                 return target
         self._oracles = [*oracles[1:], oracles[0]]
@@ -2904,6 +2949,10 @@ class _Connections:
         short = isinstance(error, TimeoutError) and call.until is not None and not call.patient
         return isinstance(error, self._outage) and not isinstance(error, _NoFreeLine) and not short
 
+    def _may_be_elsewhere(self, error: BaseException) -> bool:
+        """Whether the server may be another one now, even if only an impatient call has met it."""
+        return isinstance(error, self._outage) and not isinstance(error, _NoFreeLine)
+
     def _look_again(self, pool: Any, error: BaseException) -> None:
         """After an outage, ask anew where to go, if that is to be asked; first who knows more."""
         if not self._oracles:
@@ -3029,6 +3078,7 @@ class _Claim(_Numbered[R]):
     moved: bytes | None = None  # by a wait, into ackbuf, for the claim that comes next
     left: Any = None  # a wait that nobody awaits any more, and may go on
     verdict = 0  # of the latest claim: what its script says of how to go on
+    refused = 0  # waits one after the other that came to nothing
     _seen = 0  # when, by the server's clock, the latest was answered
     _since = 0.0  # and when, by the monotonic one, it was sent
     _ends = 0  # the deadline of its leases, by the server's clock, or 0
@@ -3538,8 +3588,11 @@ class _Steps(_Connections, Generic[T]):
         if raised := _of_a_handler(failure):
             claim.interrupted(call)
             raise raised
+        claim.refused = 0 if failure is None else claim.refused + 1
         if failure is not None:
             await self._after_refused_wait(failure, seconds)
+            if claim.refused > 1:  # perhaps by what stands before the server, each time anew
+                await self._sleep(min(seconds, _POLL))
 
     async def _after_refused_wait(self, failure: Exception, seconds: float) -> None:
         """What the next claim would meet too, it deals with; the rest is dealt with here."""
@@ -4388,11 +4441,10 @@ class SafeRedisQueue(_Steps[T]):
         """After an outage: drop what is idle there too, and find the server anew."""
         if line is not None:
             pool.drop(line)
-        if self._is_wide(call, error):
-            if line is not None:
-                pool.renew(line.epoch)
-            if self._pool is pool:
-                self._look_again(pool, error)
+        if line is not None and self._is_wide(call, error):
+            pool.renew(line.epoch)
+        if self._may_be_elsewhere(error) and self._pool is pool:
+            self._look_again(pool, error)
 
     async def _ask_at(self, target: _Target, command: tuple[Any, ...], end: float) -> Any:
         pool = _Pool(target)
@@ -4614,11 +4666,11 @@ class AsyncProcessing(_AsyncConsume[T]):
     __aexit__ = _ConsumeSteps[AsyncDelivery[T]]._leave_processing
 
 
-def _copied(error: Exception) -> Exception:
-    """For one more who awaits it, since each adds to its traceback."""
+def _another(error: Exception) -> Exception:
+    """The same error, for another task, if its class can be copied."""
     try:
         return copy.copy(error)
-    except Exception:  # its class may want other arguments than those that it keeps
+    except Exception:  # its __init__ may take other arguments than those it has passed on
         return error
 
 
@@ -4724,8 +4776,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
         except self._outage as error:
             if self._is_wide(call, error):
                 await pool.renew(epoch)
-                if here.pool is pool:
-                    self._look_again(pool, error)
+            if self._may_be_elsewhere(error) and here.pool is pool:
+                self._look_again(pool, error)
             raise
 
     async def _send_alone(
@@ -4782,7 +4834,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
             task.cancel()  # it has not been sent
         while not task.done():
             line = wait.line
-            if line is not None and line.id and line.epoch == pool.epoch and self._pool is pool:
+            if line is not None and line.id is None:
+                pass  # it is being asked for it, and waits after that
+            elif line is not None and line.id and line.epoch == pool.epoch and self._pool is pool:
                 with suppress(RedisError, OSError):
                     await self._ask("CLIENT", "UNBLOCK", line.id, until=end)
             else:
@@ -4876,20 +4930,22 @@ class AsyncSafeRedisQueue(_Steps[T]):
     ) -> None:
         pairs = tuple(part for call, _ in puts for part in call.args)
         here.putting += 1
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             await super()._carry_out(self._run_script(PUT_NEW, *pairs))
-        except Exception as failure:  # it is that of each of them
+        except BaseException as failure:  # it is that of each of them
             error = failure
         finally:
             here.putting -= 1
-        for _, done in puts:
-            if done.done():
-                continue
+        for done in (done for _, done in puts if not done.done()):
             if error is None:
                 done.set_result(None)
+            elif isinstance(error, Exception):
+                done.set_exception(_another(error))
             else:
-                done.set_exception(_copied(error))
+                done.cancel()
+        if error is not None and not isinstance(error, Exception):
+            raise error
 
     # -- the methods, in the order of an item's life ---------------------------------------------
 
@@ -4954,7 +5010,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
         self._close_for_others()
         for where, pool in list(self._pools.items()):
             if where.loop is here.loop:
-                await pool.renew()
+                await pool.close()
         if self._owns_client:
             await self._redis.aclose()
         if self._server is not None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -409,6 +410,25 @@ def test_a_server_that_cannot_wait_is_looked_at_again_and_again(
     warned = [each for each in caplog.records if each.name == "saferedisqueue"]
     assert [each.levelname for each in warned] == ["WARNING"]
     assert "BLMOVE" in warned[0].getMessage()
+
+
+class ClosingOnWaits(Proxy):
+    """As a proxy that ends the connection of who sends what it does not know."""
+
+    def fault_of(self, command: bytes) -> tuple[str, threading.Event]:
+        fault, released = super().fault_of(command)
+        return "lost command" if command == b"BLMOVE" else fault, released
+
+
+def test_where_each_wait_costs_its_connection_none_are_opened_without_a_pause(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    with ClosingOnWaits(server) as proxy:
+        queue = face.queue(url=proxy.url, name="test")
+        with within(1):
+            assert queue.get(1) == (None, None)
+        assert proxy.connections <= 30
+        queue.close()
 
 
 def test_a_server_that_is_told_to_sync_no_more_is_found_out(

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import redis.asyncio.sentinel
 import redis.sentinel
 
 import servers
-from helpers import Asyncio, Face, eventually, lapse, seed
+from helpers import Asyncio, Face, eventually, lapse, run_alone, seed
 from permissions import DURABLE, PLAIN, REST
 from saferedisqueue import AsyncSafeRedisQueue, NotDurable, SafeRedisQueue
 from topologies import Cluster, Watched, ask, elsewhere, go_on, hang, identity, info
@@ -335,18 +336,21 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
         yield running
 
 
+def watched_queue(stack: ExitStack, watched: Watched, of: Face, name: str, **kw: Any) -> Any:
+    """One whose server is found by asking the sentinels."""
+    seconds = {"socket_timeout": 2}
+    module = flavour(of).sentinel
+    sentinel = module.Sentinel(watched.addresses, sentinel_kwargs=seconds, **seconds)
+    for each in sentinel.sentinels:
+        closing(stack, of, each)
+    client = closing(stack, of, sentinel.master_for(watched.name))
+    return of.queue(client=client, name=name, **kw)
+
+
 def test_a_queue_given_by_sentinel_outlasts_a_failover(
     face: Face, stack: ExitStack, watched: Watched
 ) -> None:
-    def queue(of: Face, name: str, **kw: Any) -> Any:
-        seconds = {"socket_timeout": 2}
-        module = flavour(of).sentinel
-        sentinel = module.Sentinel(watched.addresses, sentinel_kwargs=seconds, **seconds)
-        for each in sentinel.sentinels:
-            closing(stack, of, each)
-        client = closing(stack, of, sentinel.master_for(watched.name))
-        return of.queue(client=client, name=name, **kw)
-
+    queue = partial(watched_queue, stack, watched)
     kept = queue(face, "kept", durable=1)
     uids = [kept.put(f"{n}") for n in range(10)]
     held, _ = kept.get()
@@ -363,6 +367,56 @@ def test_a_queue_given_by_sentinel_outlasts_a_failover(
     assert plain.ack(held) is True
     assert [plain.get(-1).uid for _ in uids[1:]] == uids[1:]
     assert plain.get(-1) == (None, None)
+
+
+def test_calls_that_all_have_little_time_leave_a_master_that_hangs(
+    face: Face, stack: ExitStack, watched: Watched
+) -> None:
+    """Each of their errors might tell of its own impatience alone."""
+    queue = watched_queue(stack, watched, face, "test")
+    queue.put("a")
+    hang(watched.primary)
+
+    def put() -> Any:
+        try:
+            return queue.put("b", timeout=0.3)
+        except OUTAGE:
+            return None
+
+    eventually(put, 30)
+    assert info(watched.replica, "replication")["role"] == "master"
+
+
+def test_what_a_handler_raises_is_not_taken_for_a_failure_of_a_sentinel(
+    server: servers.Server, client: redis.Redis, watched: Watched
+) -> None:
+    run_alone(ALARMED, server, *(f"{port}" for _, port in watched.addresses), watched.name)
+
+
+ALARMED = """
+import os, signal, sys
+import redis.sentinel
+from saferedisqueue import SafeRedisQueue
+
+def ring(*_):
+    raise TimeoutError("the alarm")
+
+ports, name = map(int, sys.argv[2:-1]), sys.argv[-1]
+sentinel = redis.sentinel.Sentinel([("127.0.0.1", port) for port in ports], socket_timeout=5)
+queue = SafeRedisQueue(client=sentinel.master_for(name), name="test")
+first = sentinel.sentinels[0].info("server")["process_id"]
+os.kill(first, signal.SIGSTOP)
+signal.signal(signal.SIGALRM, ring)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    queue.put("a")
+except TimeoutError as error:
+    assert str(error) == "the alarm"
+else:
+    sys.exit("it was swallowed")
+finally:
+    os.kill(first, signal.SIGCONT)
+"""
 
 
 # -- TLS -------------------------------------------------------------------------------------------

@@ -205,25 +205,26 @@ def test_a_call_waits_for_a_connection_that_comes_in_time(
         assert lines.most == 1
 
 
-def test_a_connection_opened_while_another_queue_of_the_client_was_closed_is_counted_once(
-    server: Server, client: redis.Redis
+def test_what_is_lost_while_another_is_being_opened_keeps_no_place(
+    server: Server, lines: Lines
 ) -> None:
-    async def test(proxy: Proxy) -> None:
-        async with redis.asyncio.Redis(port=proxy.port, max_connections=1) as few:
-            queue, other = (AsyncSafeRedisQueue(client=few, name=name) for name in ("test", "o"))
-            proxy.delay = 0.2
-            put = asyncio.create_task(queue.put("a"))
-            await until(lambda: proxy.connections)
-            await other.close()
-            proxy.delay = 0
-            assert await put
-            proxy.drop()
-            for _ in range(2):
-                assert await queue.put("b", timeout=10)
+    async def test() -> None:
+        client = pooled(redis.asyncio, server, max_connections=1, **lines.named)
+        queue = AsyncSafeRedisQueue[bytes](client=client, name="test")
+        for turns in range(10):
+            put = asyncio.create_task(queue.put(b"a"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await queue.close()  # it may meet the opening
+            await put
+            for each in lines.all():
+                lines.client.client_kill_filter(_id=each["id"])
+            with within(2):
+                await queue.put(b"b")
             await queue.close()
+        await client.aclose()
 
-    with Proxy(server) as proxy:
-        asyncio.run(test(proxy))
+    asyncio.run(test())
 
 
 # -- what is idle ----------------------------------------------------------------------------------
@@ -308,6 +309,25 @@ def test_a_get_that_is_cancelled_ends_its_wait_at_the_server(server: Server, lin
                 await until(lambda: lines.waiting == 0, 10)
 
     asyncio.run(test())
+
+
+def test_a_get_that_is_cancelled_at_any_moment_ends_at_once(
+    server: Server, client: redis.Redis
+) -> None:
+    """Also before its connection waits: first it is opened, and asked for its name."""
+
+    async def test() -> None:
+        for moment in range(14):
+            async with AsyncSafeRedisQueue(url=proxy.url, name="test", wait_slice=30) as queue:
+                await queue.stats()
+                waiting = asyncio.create_task(queue.get())
+                await asyncio.sleep(0.02 * moment)
+                with within(0.1):
+                    await cancelled(waiting)
+
+    with Proxy(server) as proxy:
+        proxy.delay = 0.04
+        asyncio.run(test())
 
 
 def test_an_item_is_with_a_live_get_at_once_after_many_that_were_given_up(

@@ -64,3 +64,9 @@ def test_a_handler_that_does_nothing_changes_no_deadline_and_no_reply(
     server: Server, client: redis.Redis
 ) -> None:
     run("ticking", server)
+
+
+def test_a_handler_may_use_the_queue_that_it_interrupts(
+    server: Server, client: redis.Redis
+) -> None:
+    run("putting", server)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 
 import saferedisqueue
 from helpers import check_places, snapshot, within
@@ -242,27 +243,51 @@ def test_an_error_of_the_server_reaches_each_put_and_nothing_else(own_server: Se
         run_with(test, url=own_server.url)
 
 
-class PickyError(Exception):
-    """One that cannot be copied: it keeps other arguments than it wants."""
+class VaultError(Exception):
+    """As errors that cannot be copied: they are made of other arguments than they have."""
 
     def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"{code} {text}")
+        super().__init__(f"{code}: {text}")
 
 
-class Refusing(Queue):
-    """Whose every call fails."""
+class Sealed(redis.asyncio.UnixDomainSocketConnection):
+    def __init__(self, **kw: Any) -> None:
+        super().__init__(**kw)
+        if kw.get("client_name") == "sealed":
+            raise VaultError(503, "it is sealed")
 
-    async def _send(self, call: Any, slot: Any) -> Any:
-        await asyncio.sleep(0)
-        raise PickyError(17, "no")
 
-
-def test_an_error_of_any_class_reaches_each_put() -> None:
+def test_an_error_of_puts_that_go_together_is_that_of_each(server: Server) -> None:
     async def test() -> None:
-        done, _ = await asyncio.wait(begun([*map(Refusing(name="test").put, "abcd")]), timeout=10)
-        assert [str(each.exception()) for each in done] == ["17 no"] * 4
+        pool = redis.asyncio.ConnectionPool(connection_class=Sealed, path=server.socket)
+        async with redis.asyncio.Redis(connection_pool=pool) as client:
+            queue = Queue(client=client, name="test")
+            queue._like.settings["client_name"] = "sealed"
+            puts = begun([queue.put("a") for _ in range(4)])
+            async with asyncio.timeout(20):
+                assert [type(each) for each in await outcomes(puts)] == [VaultError] * 4
 
     asyncio.run(test())
+
+
+def test_puts_whose_task_in_the_background_is_cancelled_are_cancelled(
+    server: Server, client: redis.Redis
+) -> None:
+    """By one that cancels all there are, at an exit perhaps, but those that it awaits."""
+
+    async def test(queue: Queue) -> None:
+        proxy.go_silent()
+        puts = begun([queue.put("a") for _ in range(4)])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        for each in asyncio.all_tasks() - {*puts, asyncio.current_task()}:
+            each.cancel()
+        puts[0].cancel()
+        async with asyncio.timeout(20):
+            assert await outcomes(puts) == [None] * 4
+
+    with Proxy(server) as proxy:
+        run_with(test, url=proxy.url)
 
 
 # -- what the connection does ----------------------------------------------------------------------
@@ -358,6 +383,24 @@ def test_many_large_payloads_on_a_slow_line_are_not_all_copied_at_once(
         assert {client.hstrlen("srq:test:items", uid) for uid in uids} == {len(payload)}
         assert most < 50_000_000 or not saferedisqueue.hiredis  # redis-py's writes have no bound
         assert await queue.purge() == 200
+
+    with Proxy(server) as proxy:
+        run_with(test, url=proxy.url)
+
+
+def test_a_line_that_is_lost_while_it_takes_no_more_costs_no_put(
+    server: Server, client: redis.Redis
+) -> None:
+    payload = b"x" * 1_000_000
+
+    async def test(queue: Queue) -> None:
+        proxy.takes_payloads.clear()
+        puts = begun([queue.put(payload, uid=f"{n}") for n in range(40)])
+        await asyncio.sleep(0.3)
+        proxy.drop()
+        proxy.takes_payloads.set()
+        assert [each for each in await outcomes(puts) if not isinstance(each, str | None)] == []
+        assert (await queue.stats()).total == 40
 
     with Proxy(server) as proxy:
         run_with(test, url=proxy.url)

@@ -42,7 +42,7 @@ class Swallowed(BaseException):
 KINDS = (TimeoutError, OSError, ConnectionError, LimitError, Stop, KeyboardInterrupt)
 OVERDUE = 5  # seconds
 # Functions of redis-py and Python in which, or under which, what is raised is lost.
-DEAF = ("__del__", "_socket_is_closed", "disconnect", "get_lib_version", "start")
+DEAF = ("__del__", "_socket_is_closed", "can_read", "disconnect", "get_lib_version", "start")
 
 wrong: Counter[str] = Counter()  # what went wrong, and how often
 unraisable: list[Any] = []  # raised in a finalizer, out of which nothing can come
@@ -294,3 +294,28 @@ def ticking(url: str) -> None:
             proxy.delay = 0
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert ticks > 100
+
+
+# -- handlers that use the queue themselves --------------------------------------------------------
+
+
+def putting(url: str) -> None:
+    """A handler puts, and now and then closes, at any moment of what the queue does meanwhile."""
+    uids: list[Any] = []
+    over = time.monotonic() + 4
+
+    def put(*_: object) -> None:
+        uids.append(queue.put(b"a"))
+        if len(uids) % 50 == 0:
+            queue.close()
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 4e-4))
+
+    with two_queues(url) as (queue, near):
+        for _ in range(3):
+            uids.append(queue.put(b"a"))
+        signal.signal(signal.SIGALRM, put)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        while time.monotonic() < over:
+            uids.append(queue.put(b"a"))
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        assert near.qsize() == len(uids) == len(set(uids))

@@ -23,24 +23,24 @@ class Lines:
     """The connections of the test's own queues, known by a name that the server is told."""
 
     def __init__(self, server: Server) -> None:
-        self._client = server.client()
+        self.client = server.client()
         # To be given to a client or a queue. What other tests have left is not counted.
         self.named = {"client_name": secrets.token_hex(8)}
         self.most = 0  # at a time, while they were watched
 
-    def _all(self) -> list[dict[str, str]]:
+    def all(self) -> list[dict[str, str]]:
         name = self.named["client_name"]
-        return [each for each in self._client.client_list() if each["name"] == name]
+        return [each for each in self.client.client_list() if each["name"] == name]
 
     @property
     def now(self) -> int:
         """How many there are."""
-        return len(self._all())
+        return len(self.all())
 
     @property
     def waiting(self) -> int:
         """How many of them the server makes wait, for an item."""
-        return sum("b" in each["flags"] for each in self._all())
+        return sum("b" in each["flags"] for each in self.all())
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -62,16 +62,16 @@ class Lines:
 
     def scripts(self) -> int:
         """How many scripts the server has run since it was last asked, for whomever."""
-        stats = self._client.info("commandstats")
-        self._client.config_resetstat()
+        stats = self.client.info("commandstats")
+        self.client.config_resetstat()
         return sum(each["calls"] for name, each in stats.items() if name.startswith("cmdstat_eval"))
 
     def keys(self, queue: str = "test") -> int:
         """How many keys of numbered calls a queue has left."""
-        return len(self._client.keys(f"srq:{queue}:last:*"))
+        return len(self.client.keys(f"srq:{queue}:last:*"))
 
     def close(self) -> None:
-        self._client.close()
+        self.client.close()
 
 
 class AsIfAsync:

@@ -12,11 +12,19 @@ from typing import Any
 import pytest
 import redis
 
-from helpers import within
+import saferedisqueue
+from helpers import Blocking, Face, within
+from proxy import STALLS
 from topologies import elsewhere
 
 LOST = (redis.ConnectionError, redis.TimeoutError)
 HANG = 20  # seconds after which what has not returned will not
+
+
+def stalls_of(face: Face) -> tuple[str, ...]:
+    """What a deadline bounds: where redis-py reads, in blocking code, only each piece alone."""
+    reads_by_itself = saferedisqueue.hiredis is None and isinstance(face, Blocking)
+    return ("half reply",) if reads_by_itself else STALLS
 
 
 def ended(seconds: float, use: Callable[[], Any]) -> Any:
