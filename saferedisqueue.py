@@ -1612,13 +1612,17 @@ class _Command(_Call[Any]):
 class _Wait(_Command):
     """One that the server answers after so many seconds, or when there is something.
 
-    left: of asyncio, where it may go on: its pool, itself and its task
-    line: of asyncio, in which it was sent
+    In asyncio it may go on when nobody awaits it any more:
+
+    task: sends it and reads its reply; None if it is not sent by one
+    pool: of its connection
+    line: its connection, once it has one
     """
 
     patient = alone = True
-    left: Any = None
-    line: Any = None
+    task: asyncio.Task[Any] | None = None
+    pool: _AsyncPool
+    line: _AsyncLine | None = None
 
     def __init__(self, queue: Any, *parts: Any, until: float | None, wait: float) -> None:
         super().__init__(queue, *parts, until=until)
@@ -2120,8 +2124,6 @@ async def _before(end: float) -> AsyncIterator[None]:
 class _AsyncLine:
     """As `_Line`, for asyncio: one call at a time."""
 
-    shared = False  # whether many calls may be under way in it
-
     def __init__(self, connection: Any, epoch: int) -> None:
         self.connection, self.epoch = connection, epoch
         self.used = 0.0
@@ -2164,8 +2166,6 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
     What a turn of the event loop has to send is written once, unless it is one call alone.
     """
 
-    shared = True
-
     def __init__(self, connection: Any, epoch: int) -> None:
         super().__init__(connection, epoch)
         reader = _reader(connection)
@@ -2178,9 +2178,8 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
         self.paused: asyncio.Future[None] | None = None  # until the transport takes more
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = math.inf  # when the timer ends
-        self._heard = (
-            0.0  # when it was last known to be alive: something came in, or nothing was asked
-        )
+        # When it was last known to be alive: something came in, or nothing was asked.
+        self._heard = 0.0
         self._arriving = 0  # bytes of a reply that is not whole yet
         self._transport = connection._writer.transport
         self._before = self._transport.get_protocol()
@@ -2334,9 +2333,8 @@ class _AsyncPool:
     def __init__(self, target: _Target) -> None:
         self.target, self.epoch, self.opened = target, 0, False
         self.line: _AsyncOwnLine | None = None  # for all calls
-        self.shares = (
-            True  # false where redis-py drives the connections: then each call has its own
-        )
+        # False where redis-py drives the connections: then each call has its own.
+        self.shares = True
         self._opening: asyncio.Task[_AsyncOwnLine | None] | None = None
         self.idle: deque[_AsyncLine] = deque()
         self._count = 0
@@ -2947,7 +2945,7 @@ class _Connections:
     def _is_wide(self, call: _Call[Any], error: BaseException) -> bool:
         """Whether an error tells of the server, not of this call alone, which may be impatient."""
         short = isinstance(error, TimeoutError) and call.until is not None and not call.patient
-        return isinstance(error, self._outage) and not isinstance(error, _NoFreeLine) and not short
+        return self._may_be_elsewhere(error) and not short
 
     def _may_be_elsewhere(self, error: BaseException) -> bool:
         """Whether the server may be another one now, even if only an impatient call has met it."""
@@ -3076,7 +3074,7 @@ class _Claim(_Numbered[R]):
 
     queue: _Steps[Any]
     moved: bytes | None = None  # by a wait, into ackbuf, for the claim that comes next
-    left: Any = None  # a wait that nobody awaits any more, and may go on
+    left: _Wait | None = None  # that nobody awaits any more, and may go on
     verdict = 0  # of the latest claim: what its script says of how to go on
     refused = 0  # waits one after the other that came to nothing
     _seen = 0  # when, by the server's clock, the latest was answered
@@ -3208,7 +3206,8 @@ class _Claim(_Numbered[R]):
 
     def interrupted(self, wait: _Wait) -> None:
         """Somebody ends it while it waits: what is it handed?"""
-        self.left, self._sent = wait.left, wait.left is None
+        goes_on = wait.task is not None
+        self.left, self._sent = wait if goes_on else None, not goes_on
 
     async def _take_back(self, slot: _Slot) -> None:
         """Hand back what was claimed, and what a wait has moved, or still moves."""
@@ -4786,8 +4785,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
         """Over a line that nobody else uses meanwhile."""
         talk = self._talk(pool, call, slot, end)
         if isinstance(call, _Wait):  # which may outlast its caller
-            task = self._in_background(talk)
-            call.left = (pool, call, task)
+            call.task = task = self._in_background(talk)
+            call.pool = pool
         else:
             task = asyncio.create_task(talk)
         try:
@@ -4820,15 +4819,14 @@ class AsyncSafeRedisQueue(_Steps[T]):
         await pool.give_back(line)
         return reply
 
-    async def _end_wait(
-        self, left: tuple[_AsyncPool, _Wait, asyncio.Task[Any]], claim: _Claim[Any]
-    ) -> Any:
+    async def _end_wait(self, wait: _Wait, claim: _Claim[Any]) -> Any:
         """What a wait was handed that nobody awaits any more, or None.
 
         The server ends it, if asked; where that is not allowed, it ends with its slice. Raises
         TimeoutError after two seconds; what it is handed later is handed back then.
         """
-        pool, wait, task = left
+        pool, task = wait.pool, wait.task
+        assert task is not None
         pause, end = 0.005, _from_now(_WAY_OUT)
         if wait.line is None:
             task.cancel()  # it has not been sent
