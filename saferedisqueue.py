@@ -2769,6 +2769,7 @@ class _Connections:
         for n, oracle in enumerate(oracles):
             share = min((end - time.monotonic()) / (len(oracles) - n), _TRY_SECONDS)
             failure: Exception | None = None
+            target, known = None, oracles
             try:
                 reply = await self._ask_at(oracle, question, _from_now(max(share, 0.05)))
                 target, known = understand(oracle, reply)
