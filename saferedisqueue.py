@@ -191,7 +191,10 @@ class PayloadTooLarge(SafeRedisQueueError, ValueError):
 
 
 class QueueClosed(SafeRedisQueueError):
-    """The queue was closed, by another thread or task while this one waited, or for good."""
+    """The queue was closed, by another thread or task while this one waited, or for good.
+
+    Of a get nothing is held. A put, or another call, that had been sent before may have been done.
+    """
 
 
 class NotDurable(SafeRedisQueueError):
@@ -3362,11 +3365,12 @@ class _Steps(_Connections, Generic[T]):
         timeout: seconds in which the call ends, connecting and sending again included; None: as
             long as the client's time-outs and retries let it take.
 
-        When put returns, the server has the item. If it raises ConnectionError or TimeoutError the
-        item may be there or not: with a uid of the caller's, put again is safe.
+        When put returns, the server has the item. If it raises ConnectionError, TimeoutError or
+        QueueClosed the item may be there or not: with a uid of the caller's, put again is safe.
 
         Raises TypeError or ValueError for what cannot be stored, PayloadTooLarge, QueueFull,
-        NotDurable, and redis-py's errors.
+        NotDurable, QueueClosed when the queue is closed before the call could be sent again, and
+        redis-py's errors.
         """
         payload = self._dump(item)
         new = _new_uid() if uid is None else uid
@@ -3394,6 +3398,8 @@ class _Steps(_Connections, Generic[T]):
 
         items: any iterable. They are sent in chunks of at most 250 or about a megabyte; a chunk is
         stored whole or not at all. When put_many raises, the chunks before are in the queue.
+
+        timeout: seconds, as for put, for all of them together.
 
         The rest, and errors, as in put.
         """
@@ -3515,7 +3521,9 @@ class _Steps(_Connections, Generic[T]):
     ) -> list[Item[T]]:
         """Take up to ``count`` items, waiting only for the first; a list, empty if there is none.
 
-        They are always leased: for ``lease`` seconds, else the queue's, else 60. Else as get.
+        They are always leased: for ``lease`` seconds, else the queue's, else 60. Else as get; an
+        error after the first is left to the next call, but for a cancellation, or what a signal
+        handler raises: then all are handed back.
         """
         check_count("count", count, least=1)
         lease = self._lease_of(lease)
@@ -3656,7 +3664,11 @@ class _Steps(_Connections, Generic[T]):
         return _Numbered(self, ACK, (encode_uid(uid), _token(uid)), bool, _until(timeout))
 
     async def _ack_many(self, uids: Iterable[str], *, timeout: float | None = None) -> int:
-        """Ack items; how many this settled. In chunks of at most 250, each whole or not at all."""
+        """Ack items; how many this settled. In chunks of at most 250, each whole or not at all.
+
+        uids: as get returned them, fenced as in ack.
+        timeout: seconds, as for put, for all chunks together.
+        """
         return sum(await self._settle(ACK, (), uids, until=_until(timeout)))
 
     async def _fail(
@@ -3674,6 +3686,7 @@ class _Steps(_Connections, Generic[T]):
         uid: as get returned it, fenced as in ack. An item that is not in flight stays as it is.
         delay: seconds before it is delivered again; the queue's ``retry_delay`` by default.
         reason: kept with the dead letter that it becomes after ``max_attempts`` deliveries.
+        timeout: as for put.
         """
         return await self._fail_many((uid,), delay, reason, timeout=timeout) == 1
 
@@ -3685,7 +3698,10 @@ class _Steps(_Connections, Generic[T]):
         *,
         timeout: float | None = None,
     ) -> int:
-        """Fail items; how many this moved. In chunks as ack_many."""
+        """Fail items; how many this moved. In chunks, and with a timeout, as ack_many.
+
+        delay, reason: as in fail.
+        """
         _check_seconds("delay", delay, least=0, none=True)
         until = _until(timeout)
         uids = uids if isinstance(uids, str) else list(uids)
@@ -3712,7 +3728,9 @@ class _Steps(_Connections, Generic[T]):
     ) -> bool:
         """Give an item in flight a new lease, from now on; False if it is no longer this holder's.
 
+        uid: as get returned it, fenced as in ack.
         lease: seconds; the queue's by default, else 60.
+        timeout: as for put.
         """
         return (await self._touch_many((uid,), lease, _until(timeout)))[0] > 0
 
@@ -3732,7 +3750,11 @@ class _Steps(_Connections, Generic[T]):
     def _bury(
         self, uid: str, reason: str = "buried", *, timeout: float | None = None
     ) -> Awaitable[bool]:
-        """Put an item in flight to the dead letters; True if this call did it. Fenced as in ack."""
+        """Put an item in flight to the dead letters; True if this call did it. Fenced as in ack.
+
+        reason: kept with it.
+        timeout: as for put.
+        """
         args = (encode_uid(uid), _token(uid), _text(reason))
         return _Numbered(self, BURY, args, bool, _until(timeout))
 
@@ -3753,8 +3775,11 @@ class _Steps(_Connections, Generic[T]):
         """Ack an item here and put another into the queue named ``to``, in one atomic step.
 
         to: a name on the same client; in a cluster both names must have the same hash tag.
-        item: as for put. Returns the uid of the new item, or None if the item is no longer this
-        holder's, and then nothing was changed.
+        item: as for put.
+        timeout: as for put.
+
+        Returns the uid of the new item, or None if the item is no longer this holder's, and then
+        nothing was changed.
         """
         payload, (new,) = self._dump(item), _new_uids(1)
         tag = re.compile(r"\{.*\}")
@@ -3811,18 +3836,23 @@ class _Steps(_Connections, Generic[T]):
     # -- looking, and looking after ---------------------------------------------------------------
 
     async def _exists(self, uid: str, *, timeout: float | None = None) -> bool:
-        """True if an item of this uid is in the queue, in whatever state."""
+        """True if an item of this uid is in the queue, in whatever state. timeout: as for put."""
         until = _until(timeout)
         return bool(await self._ask("HEXISTS", self.key("items"), encode_uid(uid), until=until))
 
     def _remove(self, uid: str, *, timeout: float | None = None) -> Awaitable[bool]:
-        """Drop an item wherever it stands, also out of somebody's hands; True if it was there."""
+        """Drop an item wherever it stands, also out of somebody's hands; True if it was there.
+
+        timeout: as for put.
+        """
         return _Numbered(self, ACK, (encode_uid(uid), ""), bool, _until(timeout))
 
     async def _peek(self, count: int = 1, *, timeout: float | None = None) -> list[Item[bytes]]:
         """The next ready items in the order of delivery, at most ``count``, without taking them.
 
         Their payloads are bytes, as stored; their uids carry no delivery.
+
+        timeout: as for put.
         """
         check_count("count", count, least=1)
         until = _until(timeout)
@@ -3839,15 +3869,15 @@ class _Steps(_Connections, Generic[T]):
         return found
 
     async def _qsize(self, *, timeout: float | None = None) -> int:
-        """How many items are ready to be got."""
+        """How many items are ready to be got. timeout: as for put."""
         return (await self._stats(timeout=timeout)).ready
 
     async def _empty(self, *, timeout: float | None = None) -> bool:
-        """True if no item is ready to be got; some may be in flight."""
+        """True if no item is ready to be got; some may be in flight. timeout: as for put."""
         return await self._qsize(timeout=timeout) == 0
 
     async def _stats(self, *, timeout: float | None = None) -> Stats:
-        """How many items are in each state, and the age of the one that is next."""
+        """How many items are in each state, and the age of the next one. timeout: as for put."""
         reply = await self._run_script(STATS, until=_until(timeout))
         now, total, in_flight, delayed, dead, paused, uid = reply
         put_at = _put_at(decode_uid(uid or b""))
@@ -4340,8 +4370,9 @@ class SafeRedisQueue(_Steps[T]):
     """The queue for blocking code: thread-safe, and usable on both sides of a fork.
 
     name: of the queue, 1 to 200 characters; it stands in all keys, as ``srq:<name>:...``.
-    url: ``redis://``, ``rediss://``, ``unix://`` or ``embedded:``; positional arguments are then
-        ignored, with a warning. Without one all arguments not named here go to `redis.Redis`.
+    url: ``redis://``, ``rediss://``, ``valkey://``, ``valkeys://``, ``unix://`` or ``embedded:``;
+        positional arguments are then ignored, with a warning. Without one all arguments not named
+        here go to `redis.Redis`.
     client: a `redis.Redis` or `redis.RedisCluster` of the caller's instead, which stays open. The
         queue takes its settings from it, and opens connections of its own, which the queues of a
         client share: at most as many as its max_connections.
@@ -4354,7 +4385,8 @@ class SafeRedisQueue(_Steps[T]):
     retry_delay: seconds that a failed item is delayed, or a function of the attempts so far, such
         as `exponential_backoff`.
     maxsize: items, in whatever state, from which on put raises QueueFull.
-    max_payload: bytes, over which put raises PayloadTooLarge; a larger one holds up the server.
+    max_payload: bytes, 4 MiB by default, over which put raises PayloadTooLarge; a larger one holds
+        up the server.
     durable: a number of replicas that must have an item before put returns; or ``"fsync"``: the
         server must have it on disk. NotDurable otherwise, after ``durable_timeout`` seconds.
     wait_slice: seconds; a get that waits asks the server anew as often.
@@ -4524,6 +4556,8 @@ class SafeRedisQueue(_Steps[T]):
         items:`` or ``close()``, else when its lease ends. To keep an item you worked on from coming
         back, ack it before ``break``: ``item.ack()``. After an exception in the ``with`` block the
         item in hand is failed.
+
+        The loop raises what get raises: QueueClosed when the queue is closed meanwhile.
         """
         return Consumer(self, prefetch, lease, renew, timeout)
 
@@ -4550,7 +4584,8 @@ class SafeRedisQueue(_Steps[T]):
         """Close the queue's connections, and its client if it made it; items stay as they are.
 
         What waits in other threads ends within a second with QueueClosed. Another call begins anew,
-        but on an embedded server, which is let go of.
+        but on an embedded server, which is let go of. Of a client that other queues use too only
+        connections are closed, which these open anew.
         """
         self._close_for_others()
         for line in list(self._waits):
@@ -4998,7 +5033,11 @@ class AsyncSafeRedisQueue(_Steps[T]):
         return AsyncProcessing(self, 1, lease, renew, timeout)
 
     async def close(self) -> None:
-        """Close as the other face, and finish what goes on in the background, in two seconds."""
+        """Close as the other face, and finish what goes on in the background, in two seconds.
+
+        It closes the connections of this event loop. What waits in another one ends with
+        QueueClosed too, after its ``wait_slice``.
+        """
         here, end = self._here, _from_now(_WAY_OUT)
         self._closings += 1
         here.closed.set_result(None)
