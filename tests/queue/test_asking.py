@@ -122,6 +122,18 @@ def test_a_sentinel_that_hangs_holds_up_no_call(
     check_calls(face, lambda: make_watched(seconds), near)
 
 
+def test_a_sentinel_that_did_not_answer_is_not_asked_first_again(
+    face: Face, make_watched: Callable[..., Any]
+) -> None:
+    """A put of a client without time-outs would give it five seconds."""
+    queue = make_watched(None)
+    queue.get(1)
+    queue.close()  # so that they are asked again
+    with within(0):
+        assert in_time(lambda: queue.put("a"), face)
+    queue.purge()
+
+
 def test_where_all_sentinels_hang_calls_keep_their_timeouts(
     face: Face, watched: Watched, stack: ExitStack, make_watched: Callable[..., Any]
 ) -> None:
