@@ -1867,10 +1867,11 @@ class _Line:
         """By a poll where it can be: in redis-py's waiting what a signal handler raises is lost."""
         if self._readable is None:
             return bool(self.connection.can_read(seconds))
-        if self.connection.can_read(0):
-            return True
-        self._readable(1000 * seconds)  # perhaps of a part: over TLS it is looked at again
-        return False
+        # What is readable may be a part of what TLS needs.
+        return bool(
+            self.connection.can_read(0)
+            or (self._readable(1000 * seconds) and self.connection.can_read(0))
+        )
 
     def _limit(self, end: float) -> None:
         """Each step of what redis-py does now ends then."""
