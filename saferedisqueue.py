@@ -2388,8 +2388,12 @@ class _AsyncPool:
         while True:
             while self.idle:
                 line = self.idle.pop()
-                if await line.quiet():
-                    return line
+                try:
+                    if await line.quiet():
+                        return line
+                except asyncio.CancelledError:
+                    await self.drop(line)
+                    raise
                 await self.drop(line)
                 await self.renew(line.epoch)
             if self._count < self.target.most:
@@ -2426,13 +2430,13 @@ class _AsyncPool:
         try:
             async with _before(end):
                 await freed
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if freed.done():  # it was told of one, which is somebody else's now
+                self._tell()
+            if isinstance(error, asyncio.CancelledError):
+                raise
             most = self.target.most
             raise _NoFreeLine(f"all connections are in use: max_connections is {most}") from None
-        except asyncio.CancelledError:
-            if freed.done():
-                self._tell()
-            raise
 
     def _free(self) -> None:
         self._count -= 1
@@ -2471,8 +2475,14 @@ class _AsyncPool:
         if line is not None:
             self._free()
             line.retire()
+        cancelled: asyncio.CancelledError | None = None
         for each in idle:
-            await self.drop(each)
+            try:
+                await self.drop(each)
+            except asyncio.CancelledError as error:  # nobody else has the others
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     async def close(self) -> None:
         """All that is idle, and what is being opened, or opened for all; what is in use ends."""
