@@ -3226,6 +3226,7 @@ class _Claim(_Numbered[R]):
     async def _take_back(self, slot: _Slot) -> None:
         """Hand back what was claimed, and what a wait has moved, or still moves."""
         queue: Any = self.queue
+        failure: Exception | None = None
         try:
             if self._ended:
                 queue._slots.remove(slot)  # of a get that was interrupted at its very end
@@ -3235,9 +3236,13 @@ class _Claim(_Numbered[R]):
                 await _Undo(self, slot)
             else:
                 queue._slots.append(slot)
-        except (RedisError, OSError, ValueError) as error:
+        except Exception as error:  # whatever it is, it must not replace what ended the get
+            failure = error
+        if raised := _of_a_handler(failure):
+            raise raised
+        if failure is not None:
             log.warning("queue %s: a get was interrupted and could not hand back: %s; what it took "
-                        "comes back later", queue.name, error)  # fmt: skip
+                        "comes back later", queue.name, failure)  # fmt: skip
 
 
 class _Undo(_Numbered[Any]):
@@ -4188,15 +4193,17 @@ class _ConsumeSteps(_HoldingSteps[D]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        failure: Exception | None = None
         try:
             await self._close(error)
-        except (RedisError, OSError) as failure:
-            log.warning(
-                "queue %s: not given back, it will come back: %s", self._queue.name, failure
-            )
-            if error is None:
-                raise
-            # What ends the block is not replaced: it may be an order to end the process.
+        except Exception as each:
+            failure = each
+        if failure is None:
+            return
+        log.warning("queue %s: not given back, it will come back: %s", self._queue.name, failure)
+        # What ends the block is not replaced: it may be an order to end the process.
+        if error is None or _of_a_handler(failure):
+            raise failure
 
     async def _leave_processing(
         self,
