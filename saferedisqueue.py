@@ -57,6 +57,7 @@ import copy
 import hashlib
 import importlib
 import inspect
+import itertools
 import logging
 import math
 import os
@@ -1546,7 +1547,7 @@ class _Call(Generic[R]):
 
     def check_epoch(self, line: Any) -> None:
         """Raise ConnectionError if this line may be to another server than it was prepared for."""
-        if self.epoch not in (None, line.epoch):
+        if self.epoch is not None and self.epoch != line.epoch:
             raise ConnectionError("the connection was lost")
 
     def end(self, own: float | None) -> float:
@@ -1705,6 +1706,7 @@ _AT_ONCE: Final = 10  # ms, in which nearly every reply comes
 _PIECE: Final = 0.5  # seconds after which a wait looks whether its queue was closed
 _ARRIVING: Final = 1_000_000  # bytes a second, that come in, give a reply more time than it had
 _CHUNK: Final = 1 << 16  # bytes, read at once
+_epochs: Final = itertools.count(1)  # of all pools: none is that of two servers
 _NOTHING: Final = object()  # there is no whole reply yet
 _SILENT: Final = 1.0  # seconds of silence after which a connection with late replies is lost
 _POLLS: Final = hasattr(select, "poll")
@@ -1960,13 +1962,13 @@ class _OwnLine(_Line):
 class _Pool:
     """The lines to one target that nobody uses now, for all queues of a client.
 
-    A lock guards it, which the handler of a signal may take again. Its ``epoch`` goes up when a
+    A lock guards it, which the handler of a signal may take again. Its ``epoch`` changes when a
     connection was lost: lines of the epoch before, which may be lost too, are closed when they come
     back.
     """
 
     def __init__(self, target: _Target) -> None:
-        self.target, self.epoch = target, 0
+        self.target, self.epoch = target, next(_epochs)
         self.opened = False  # whether the server ever let one in
         self._lock = threading.RLock()
         self._freed = threading.Condition(self._lock)
@@ -2055,7 +2057,7 @@ class _Pool:
         with self._lock:
             if epoch is not None and epoch != self.epoch:
                 return  # another thread has seen to it
-            self.epoch += 1
+            self.epoch = next(_epochs)
             idle, self._idle = self._idle, deque()
         for line in idle:
             self.drop(line)
@@ -2332,7 +2334,7 @@ class _AsyncPool:
     """As `_Pool`, in one event loop: the line for all calls, and those for one call at a time."""
 
     def __init__(self, target: _Target) -> None:
-        self.target, self.epoch, self.opened = target, 0, False
+        self.target, self.epoch, self.opened = target, next(_epochs), False
         self.line: _AsyncOwnLine | None = None  # for all calls
         self.shares = (
             True  # false where redis-py drives the connections: then each call has its own
@@ -2469,7 +2471,7 @@ class _AsyncPool:
     async def renew(self, epoch: int | None = None) -> None:
         if epoch is not None and epoch != self.epoch:
             return
-        self.epoch += 1
+        self.epoch = next(_epochs)
         idle, self.idle = self.idle, deque()
         line, self.line = self.line, None
         if line is not None:
@@ -3469,16 +3471,17 @@ class _Steps(_Connections, Generic[T]):
             or epoch != now.epoch
             or (time.monotonic() - asked > _CONFIRM_SECONDS)
         ):
-            asked, confirm = time.monotonic(), await self._check_fsync(wait, until)
-            pool = self._pool
+            asked = time.monotonic()
+            info = (await self._ask("INFO", "server", until=until)).decode()
+            pool = self._pool  # taken before that is asked which may be another in another epoch
             epoch = 0 if pool is None else pool.epoch
+            confirm = await self._check_fsync(info, wait, until)
             self._confirmed_by = pool, epoch, asked, confirm
         return confirm, epoch
 
-    async def _check_fsync(self, wait: int, until: float | None) -> tuple[Any, ...]:
+    async def _check_fsync(self, info: str, wait: int, until: float | None) -> tuple[Any, ...]:
         """How this server confirms that a write is on its disk; NotDurable if it cannot."""
         config = as_dict(await self._ask("CONFIG", "GET", "*append*", until=until))
-        info = (await self._ask("INFO", "server", until=until)).decode()
         if config.get("appendonly") != "yes":
             raise NotDurable('durable="fsync" needs a server with "appendonly yes"')
         if config.get("appendfsync") == "always":
@@ -4785,7 +4788,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
             if line is None:
                 reply = await self._send_alone(here, pool, call, slot, end)
             else:
-                epoch, data = line.epoch, call.data(slot)
+                epoch = line.epoch
+                call.check_epoch(line)
+                data = call.data(slot)
                 reply = await (line.call(data, end, 2) if call.then else line.ask(data, end))
             if reply.__class__ is not int or call.kinds is not _NUMBER:
                 self._check_reply(call, reply)
