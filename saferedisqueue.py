@@ -57,6 +57,7 @@ import copy
 import hashlib
 import importlib
 import inspect
+import itertools
 import logging
 import math
 import os
@@ -1549,7 +1550,7 @@ class _Call(Generic[R]):
 
     def check_epoch(self, line: Any) -> None:
         """Raise ConnectionError if this line may be to another server than it was prepared for."""
-        if self.epoch not in (None, line.epoch):
+        if self.epoch is not None and self.epoch != line.epoch:
             raise ConnectionError("the connection was lost")
 
     def end(self, own: float | None) -> float:
@@ -1712,6 +1713,7 @@ _AT_ONCE: Final = 10  # ms, in which nearly every reply comes
 _PIECE: Final = 0.5  # seconds after which a wait looks whether its queue was closed
 _ARRIVING: Final = 1_000_000  # bytes a second, that come in, give a reply more time than it had
 _CHUNK: Final = 1 << 16  # bytes, read at once
+_epochs: Final = itertools.count(1)  # of all pools: none is that of two servers
 _NOTHING: Final = object()  # there is no whole reply yet
 _SILENT: Final = 1.0  # seconds of silence after which a connection with late replies is lost
 _POLLS: Final = hasattr(select, "poll")
@@ -1968,13 +1970,13 @@ class _OwnLine(_Line):
 class _Pool:
     """The lines to one target that nobody uses now, for all queues of a client.
 
-    A lock guards it, which the handler of a signal may take again. Its ``epoch`` goes up when a
+    A lock guards it, which the handler of a signal may take again. Its ``epoch`` changes when a
     connection was lost: lines of the epoch before, which may be lost too, are closed when they come
     back.
     """
 
     def __init__(self, target: _Target) -> None:
-        self.target, self.epoch = target, 0
+        self.target, self.epoch = target, next(_epochs)
         self.opened = False  # whether the server ever let one in
         self._lock = threading.RLock()
         self._freed = threading.Condition(self._lock)
@@ -2063,7 +2065,7 @@ class _Pool:
         with self._lock:
             if epoch is not None and epoch != self.epoch:
                 return  # another thread has seen to it
-            self.epoch += 1
+            self.epoch = next(_epochs)
             idle, self._idle = self._idle, deque()
         for line in idle:
             self.drop(line)
@@ -2335,7 +2337,7 @@ class _AsyncPool:
     """As `_Pool`, in one event loop: the line for all calls, and those for one call at a time."""
 
     def __init__(self, target: _Target) -> None:
-        self.target, self.epoch, self.opened = target, 0, False
+        self.target, self.epoch, self.opened = target, next(_epochs), False
         self.line: _AsyncOwnLine | None = None  # for all calls
         # False where redis-py drives the connections: then each call has its own.
         self.shares = True
@@ -2390,8 +2392,12 @@ class _AsyncPool:
         while True:
             while self.idle:
                 line = self.idle.pop()
-                if await line.quiet():
-                    return line
+                try:
+                    if await line.quiet():
+                        return line
+                except asyncio.CancelledError:
+                    await self.drop(line)
+                    raise
                 await self.drop(line)
                 await self.renew(line.epoch)
             if self._count < self.target.most:
@@ -2428,13 +2434,13 @@ class _AsyncPool:
         try:
             async with _before(end):
                 await freed
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if freed.done():  # it was told of one, which is somebody else's now
+                self._tell()
+            if isinstance(error, asyncio.CancelledError):
+                raise
             most = self.target.most
             raise _NoFreeLine(f"all connections are in use: max_connections is {most}") from None
-        except asyncio.CancelledError:
-            if freed.done():
-                self._tell()
-            raise
 
     def _free(self) -> None:
         self._count -= 1
@@ -2467,14 +2473,20 @@ class _AsyncPool:
     async def renew(self, epoch: int | None = None) -> None:
         if epoch is not None and epoch != self.epoch:
             return
-        self.epoch += 1
+        self.epoch = next(_epochs)
         idle, self.idle = self.idle, deque()
         line, self.line = self.line, None
         if line is not None:
             self._free()
             line.retire()
+        cancelled: asyncio.CancelledError | None = None
         for each in idle:
-            await self.drop(each)
+            try:
+                await self.drop(each)
+            except asyncio.CancelledError as error:  # nobody else has the others
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     async def close(self) -> None:
         """All that is idle, and what is being opened, or opened for all; what is in use ends."""
@@ -3217,6 +3229,7 @@ class _Claim(_Numbered[R]):
     async def _take_back(self, slot: _Slot) -> None:
         """Hand back what was claimed, and what a wait has moved, or still moves."""
         queue: Any = self.queue
+        failure: Exception | None = None
         try:
             if self._ended:
                 queue._slots.remove(slot)  # of a get that was interrupted at its very end
@@ -3226,9 +3239,13 @@ class _Claim(_Numbered[R]):
                 await _Undo(self, slot)
             else:
                 queue._slots.append(slot)
-        except (RedisError, OSError, ValueError) as error:
+        except Exception as error:  # whatever it is, it must not replace what ended the get
+            failure = error
+        if raised := _of_a_handler(failure):
+            raise raised
+        if failure is not None:
             log.warning("queue %s: a get was interrupted and could not hand back: %s; what it took "
-                        "comes back later", queue.name, error)  # fmt: skip
+                        "comes back later", queue.name, failure)  # fmt: skip
 
 
 class _Undo(_Numbered[Any]):
@@ -3458,16 +3475,17 @@ class _Steps(_Connections, Generic[T]):
             or epoch != now.epoch
             or (time.monotonic() - asked > _CONFIRM_SECONDS)
         ):
-            asked, confirm = time.monotonic(), await self._check_fsync(wait, until)
-            pool = self._pool
+            asked = time.monotonic()
+            info = (await self._ask("INFO", "server", until=until)).decode()
+            pool = self._pool  # taken before that is asked which may be another in another epoch
             epoch = 0 if pool is None else pool.epoch
+            confirm = await self._check_fsync(info, wait, until)
             self._confirmed_by = pool, epoch, asked, confirm
         return confirm, epoch
 
-    async def _check_fsync(self, wait: int, until: float | None) -> tuple[Any, ...]:
+    async def _check_fsync(self, info: str, wait: int, until: float | None) -> tuple[Any, ...]:
         """How this server confirms that a write is on its disk; NotDurable if it cannot."""
         config = as_dict(await self._ask("CONFIG", "GET", "*append*", until=until))
-        info = (await self._ask("INFO", "server", until=until)).decode()
         if config.get("appendonly") != "yes":
             raise NotDurable('durable="fsync" needs a server with "appendonly yes"')
         if config.get("appendfsync") == "always":
@@ -4209,15 +4227,17 @@ class _ConsumeSteps(_HoldingSteps[D]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        failure: Exception | None = None
         try:
             await self._close(error)
-        except (RedisError, OSError) as failure:
-            log.warning(
-                "queue %s: not given back, it will come back: %s", self._queue.name, failure
-            )
-            if error is None:
-                raise
-            # What ends the block is not replaced: it may be an order to end the process.
+        except Exception as each:
+            failure = each
+        if failure is None:
+            return
+        log.warning("queue %s: not given back, it will come back: %s", self._queue.name, failure)
+        # What ends the block is not replaced: it may be an order to end the process.
+        if error is None or _of_a_handler(failure):
+            raise failure
 
     async def _leave_processing(
         self,
@@ -4804,7 +4824,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
             if line is None:
                 reply = await self._send_alone(here, pool, call, slot, end)
             else:
-                epoch, data = line.epoch, call.data(slot)
+                epoch = line.epoch
+                call.check_epoch(line)
+                data = call.data(slot)
                 reply = await (line.call(data, end, 2) if call.then else line.ask(data, end))
             if reply.__class__ is not int or call.kinds is not _NUMBER:
                 self._check_reply(call, reply)

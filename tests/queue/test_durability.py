@@ -266,3 +266,31 @@ def test_after_an_outage_the_server_is_asked_anew_how_it_keeps_its_log(face: Fac
         with pytest.raises(NotDurable, match="appendfsync always"):
             queue.put("b")
         assert queue.stats().total == 1
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_connections": 1}], ids=["many", "one"])
+def test_a_put_that_finds_another_server_than_was_asked_is_confirmed_by_that(
+    face: Face, limits: dict[str, int]
+) -> None:
+    """As after a fail-over: between what is asked and the put its queue is told of another one."""
+    log = ("--appendonly", "yes", "--appendfsync")
+    first = servers.Server(servers.find("valkey-9.1"), None, *log, "always")
+    with first, servers.Server(servers.find("valkey-9.1"), None, *log, "everysec") as second:
+        queue = face.queue(url=first.url, name="test", durable="fsync", **limits)
+        queue.put("a")
+        face.queue(url=second.url, name="test").put("b")  # it knows the script
+        inner = getattr(queue, "wrapped", queue)
+        ask = inner._confirmation
+
+        async def ask_and_fail_over(until: Any) -> Any:
+            inner._confirmation = ask
+            told = await ask(until)
+            settings = {**inner._target.settings, "path": second.socket}
+            inner._target, inner._pool = inner._target._replace(settings=settings), None
+            return told
+
+        inner._confirmation = ask_and_fail_over
+        with pytest.raises(NotDurable, match="appendfsync always"):
+            queue.put("c")
+        with second.client() as client:
+            assert client.hlen("srq:test:items") == 1

@@ -280,6 +280,55 @@ def test_polling_with_wait_for_leaves_neither_keys_nor_connections(
     asyncio.run(test())
 
 
+def test_who_is_cancelled_while_connections_are_closed_closes_them_all(
+    server: Server, lines: Lines
+) -> None:
+    async def test() -> None:
+        for turns in range(12):
+            queue = AsyncSafeRedisQueue[bytes](url=server.url, name="test", **lines.named)
+            await asyncio.gather(*(queue.get(0.1) for _ in range(10)))
+            assert lines.now >= 10
+            closing = asyncio.create_task(queue.close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait((closing,))
+            await queue.close()
+            await until(lambda: lines.now == 0, 10)
+
+    asyncio.run(test())
+
+
+def test_who_is_cancelled_while_a_connection_is_looked_at_keeps_no_place(
+    server: Server, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where redis-py drives it, and is older than 8, looking takes a turn of the event loop."""
+    quiet = saferedisqueue._AsyncLine.quiet
+
+    async def after_a_turn(line: saferedisqueue._AsyncLine) -> bool:
+        await asyncio.sleep(0)
+        return await quiet(line)
+
+    monkeypatch.setattr(saferedisqueue, "_reader", lambda connection: None)
+    monkeypatch.setattr(saferedisqueue._AsyncLine, "quiet", after_a_turn)
+
+    async def test() -> None:
+        client = pooled(redis.asyncio, server, max_connections=1, **lines.named)
+        queue = AsyncSafeRedisQueue[bytes](client=client, name="test")
+        for turns in range(40):
+            call = asyncio.create_task(queue.exists("a"))
+            for _ in range(turns % 8):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait((call,))
+            with within(2):
+                assert await queue.exists("a") is False
+        await queue.close()
+        await client.aclose()
+
+    asyncio.run(test())
+
+
 def test_bursts_of_gets_that_are_cancelled_leave_no_more_than_one_does(
     server: Server, lines: Lines
 ) -> None:

@@ -83,6 +83,57 @@ def test_a_block_is_left_in_time_however_it_ends_and_one_warning_says_what_was_n
     at_once(check, [(f"{use} {end}", use, ENDS[end]) for use in uses for end in ENDS])
 
 
+class Credentials(redis.CredentialProvider):
+    """Of the default user, until they are not to be had."""
+
+    gone = False
+
+    def get_credentials(self) -> tuple[str, str]:
+        if self.gone:
+            raise LookupError("no credentials")
+        return "default", "any"
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        return self.get_credentials()
+
+
+class Interrupting(Credentials):
+    """And a serializer in which the process is told to end, and cannot connect any more."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+
+    def dumps(self, item: str) -> str:
+        return item
+
+    def loads(self, payload: bytes) -> Any:
+        self._proxy.drop()
+        self.gone = True
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("use", ["get", "block"])
+def test_what_ends_a_get_or_a_block_is_not_replaced_by_whatever_the_way_out_meets(
+    server: Server, client: redis.Redis, use: str
+) -> None:
+    def interrupted() -> None:
+        if use == "get":
+            queue.get(1)
+        with queue.consume(timeout=1) as items:
+            queue.serializer = None
+            next(items)
+            interrupting.loads(b"")
+
+    with Proxy(server) as proxy:
+        interrupting = Interrupting(proxy)
+        with SafeRedisQueue[Any](
+            url=proxy.url, name="test", credential_provider=interrupting, serializer=interrupting
+        ) as queue:
+            queue.put("a")
+            with pytest.raises(KeyboardInterrupt):
+                interrupted()
+
+
 def test_a_loop_is_left_in_time_while_its_helper_awaits_a_reply_and_acks_are_due(
     face: Face, server: Server, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
