@@ -226,7 +226,7 @@ def test_a_loop_that_was_left_is_gone_though_its_item_is_kept(
 
 FORKED = """if 1:
     import os, sys
-    from saferedisqueue import LeaseLost, SafeRedisQueue, SafeRedisQueueError
+    from saferedisqueue import SafeRedisQueue, SafeRedisQueueError
     queue = SafeRedisQueue(url=sys.argv[1], name="test")
     uids = queue.put_many("abc")
     with queue.processing(renew=False) as first, queue.consume(prefetch=2, renew=False) as items:

@@ -22,7 +22,6 @@ from itertools import pairwise
 from mutant_rules import LARGEST, Mutant, flipped
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 OPPOSITE = {"==": "!=", "is": "is not", "in": "not in"}
 OPPOSITE |= {new: old for old, new in OPPOSITE.items()}
