@@ -2977,7 +2977,7 @@ class _Connections:
             others = [each for each in self._oracles if each.address != pool.target.address]
             self._oracles = [pool.target, *others]
 
-    def _close_for_others(self) -> None:
+    def _mark_closed(self) -> None:
         """Those who wait see that it was closed; one on an embedded server is so for good."""
         self._closings += 1
         self._closed, self._pool = self._server is not None, None
@@ -4608,7 +4608,7 @@ class SafeRedisQueue(_Steps[T]):
         but on an embedded server, which is let go of. Of a client that other queues use too only
         connections are closed, which these open anew.
         """
-        self._close_for_others()
+        self._mark_closed()
         for line in list(self._waits):
             line.ended = True
         for pool in list(self._pools.values()):
@@ -5068,7 +5068,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
         await asyncio.sleep(0)
         while here.background and (left := end - time.monotonic()) > 0:
             await asyncio.wait(here.background, timeout=left)
-        self._close_for_others()
+        self._mark_closed()
         for where, pool in list(self._pools.items()):
             if where.loop is here.loop:
                 await pool.close()
