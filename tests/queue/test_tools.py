@@ -11,7 +11,7 @@ import pytest
 import redis
 
 import saferedisqueue
-from helpers import Face, eventually, run_alone, snapshot
+from helpers import Asyncio, Face, eventually, run_alone, snapshot
 from saferedisqueue import (
     AsyncHolding,
     AsyncSafeRedisQueue,
@@ -274,17 +274,25 @@ def test_a_thread_that_cannot_be_had_ends_no_loop(
     assert not snapshot(client).get("items")
 
 
-def test_a_helper_that_died_is_started_anew(server: Server, client: redis.Redis) -> None:
-    with SafeRedisQueue[bytes](url=server.url, name="test") as queue:
-        queue.put_many("ab")
-        with queue.consume() as items:
-            next(items)
-            dead: Any = items._helper
+def test_a_helper_that_died_is_started_anew(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    def helper() -> Any:
+        return getattr(items, "wrapped", items)._helper
+
+    queue = face.queue(url=server.url, name="test")
+    queue.put_many("ab")
+    with queue.consume() as items:
+        next(items)
+        dead = helper()
+        if isinstance(face, Asyncio):
+            dead._task.cancel()
+        else:
             dead._ended.set()
-            eventually(lambda: not dead.alive)
-            next(items)
-            assert items._helper is not None
-            assert items._helper.alive
+        eventually(lambda: (face.work(0.01), not dead.alive)[1])
+        next(items)
+        assert helper() is not None
+        assert helper().alive
 
 
 @pytest.mark.parametrize("kind", [SafeRedisQueue, AsyncSafeRedisQueue])
