@@ -1538,6 +1538,7 @@ class _Call(Generic[R]):
     least = 0  # values in it, if it is a list
     then: tuple[Any, ...] = ()  # a command that goes with it; there are two replies then
     epoch: int | None = None  # of the pool, of whose server something was asked for it
+    closings: int | None = None  # of the queue, as it began, if a close is to end it
 
     def __init__(self, queue: Any, until: float | None = None) -> None:
         self.queue, self.until = queue, until
@@ -1623,7 +1624,7 @@ class _Wait(_Command):
 
     def __init__(self, queue: Any, *parts: Any, until: float | None, wait: float) -> None:
         super().__init__(queue, *parts, until=until)
-        self.wait = wait
+        self.wait, self.closings = wait, queue._closings
 
 
 class _Numbered(_Call[R]):
@@ -4438,6 +4439,8 @@ class SafeRedisQueue(_Steps[T]):
                 call.check_epoch(line)
                 line.ended = False
                 self._waits.add(line)
+                if call.closings not in (None, self._closings):  # while a line was opened for it
+                    line.ended = True
             reply = line.call(call.data(slot), end, 2 if call.then else 1)
         except BaseException as error:
             self._lost(pool, line, call, error)
