@@ -2917,14 +2917,15 @@ class _Connections:
 
     async def _again(self, call: _Call[Any], slot: _Slot | None, first: BaseException) -> Any:
         """The reply of a call whose first try failed so: it is sent again if that may help."""
-        tries, closings, known = _Tries(call, self._policy), self._closings, False
-        failure = first
+        tries, closings = _Tries(call, self._policy), self._closings
+        failure, refused, known = first, True, False
         try:
             while True:
                 raised = _of_a_handler(failure)
                 if raised is not None or not isinstance(failure, Exception):
                     raise raised or failure
-                known = isinstance(failure, ResponseError)
+                refused = refused and isinstance(failure, ResponseError)
+                known = refused  # each time: one that was lost may have been carried out
                 if not (isinstance(failure, NoScriptError) and call.send_in_full()):
                     pause = tries.pause(failure) if self._is_outage(call, failure) else None
                     if pause is None:
