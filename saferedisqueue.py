@@ -192,7 +192,10 @@ class PayloadTooLarge(SafeRedisQueueError, ValueError):
 
 
 class QueueClosed(SafeRedisQueueError):
-    """The queue was closed, by another thread or task while this one waited, or for good."""
+    """The queue was closed, by another thread or task while this one waited, or for good.
+
+    Of a get nothing is held. A put, or another call, that had been sent before may have been done.
+    """
 
 
 class NotDurable(SafeRedisQueueError):
@@ -1614,13 +1617,17 @@ class _Command(_Call[Any]):
 class _Wait(_Command):
     """One that the server answers after so many seconds, or when there is something.
 
-    left: of asyncio, where it may go on: its pool, itself and its task
-    line: of asyncio, in which it was sent
+    In asyncio it may go on when nobody awaits it any more:
+
+    task: sends it and reads its reply; None if it is not sent by one
+    pool: of its connection
+    line: its connection, once it has one
     """
 
     patient = alone = True
-    left: Any = None
-    line: Any = None
+    task: asyncio.Task[Any] | None = None
+    pool: _AsyncPool
+    line: _AsyncLine | None = None
 
     def __init__(self, queue: Any, *parts: Any, until: float | None, wait: float) -> None:
         super().__init__(queue, *parts, until=until)
@@ -1863,10 +1870,11 @@ class _Line:
         """By a poll where it can be: in redis-py's waiting what a signal handler raises is lost."""
         if self._readable is None:
             return bool(self.connection.can_read(seconds))
-        if self.connection.can_read(0):
-            return True
-        self._readable(1000 * seconds)  # perhaps of a part: over TLS it is looked at again
-        return False
+        # What is readable may be a part of what TLS needs.
+        return bool(
+            self.connection.can_read(0)
+            or (self._readable(1000 * seconds) and self.connection.can_read(0))
+        )
 
     def _limit(self, end: float) -> None:
         """Each step of what redis-py does now ends then."""
@@ -2123,8 +2131,6 @@ async def _before(end: float) -> AsyncIterator[None]:
 class _AsyncLine:
     """As `_Line`, for asyncio: one call at a time."""
 
-    shared = False  # whether many calls may be under way in it
-
     def __init__(self, connection: Any, epoch: int) -> None:
         self.connection, self.epoch = connection, epoch
         self.used = 0.0
@@ -2167,8 +2173,6 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
     What a turn of the event loop has to send is written once, unless it is one call alone.
     """
 
-    shared = True
-
     def __init__(self, connection: Any, epoch: int) -> None:
         super().__init__(connection, epoch)
         reader = _reader(connection)
@@ -2181,9 +2185,8 @@ class _AsyncOwnLine(_AsyncLine, asyncio.Protocol):
         self.paused: asyncio.Future[None] | None = None  # until the transport takes more
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = math.inf  # when the timer ends
-        self._heard = (
-            0.0  # when it was last known to be alive: something came in, or nothing was asked
-        )
+        # When it was last known to be alive: something came in, or nothing was asked.
+        self._heard = 0.0
         self._arriving = 0  # bytes of a reply that is not whole yet
         self._transport = connection._writer.transport
         self._before = self._transport.get_protocol()
@@ -2337,9 +2340,8 @@ class _AsyncPool:
     def __init__(self, target: _Target) -> None:
         self.target, self.epoch, self.opened = target, next(_epochs), False
         self.line: _AsyncOwnLine | None = None  # for all calls
-        self.shares = (
-            True  # false where redis-py drives the connections: then each call has its own
-        )
+        # False where redis-py drives the connections: then each call has its own.
+        self.shares = True
         self._opening: asyncio.Task[_AsyncOwnLine | None] | None = None
         self.idle: deque[_AsyncLine] = deque()
         self._count = 0
@@ -2574,10 +2576,6 @@ class _Where(NamedTuple):
     address: Any
 
 
-# The pools of each client.
-_pools: weakref.WeakKeyDictionary[Any, dict[_Where, Any]] = weakref.WeakKeyDictionary()
-
-
 class _Address:
     """What stands in for the pool of a Sentinel's client: who was asked has told it."""
 
@@ -2644,7 +2642,8 @@ class _Connections:
         encoder = self._redis.get_encoder()
         self._encoding, self._encoding_errors = encoder.encoding, encoder.encoding_errors
         self._decode = encoder.decode_responses
-        self._pools = _pools.setdefault(self._redis, {})
+        # They stand with the client, because their settings may refer to it, as a cluster's do.
+        self._pools: dict[_Where, Any] = vars(self._redis).setdefault("_saferedisqueue_pools", {})
         self._target: _Target | None = None  # where to go, if nobody need be asked
         self._oracles: list[_Target] = []  # who is asked, the one first who answered last
         if self._is_cluster:
@@ -2787,6 +2786,7 @@ class _Connections:
         for n, oracle in enumerate(oracles):
             share = min((end - time.monotonic()) / (len(oracles) - n), _TRY_SECONDS)
             failure: Exception | None = None
+            target, known = None, oracles
             try:
                 reply = await self._ask_at(oracle, question, _from_now(max(share, 0.05)))
                 target, known = understand(oracle, reply)
@@ -2964,7 +2964,7 @@ class _Connections:
     def _is_wide(self, call: _Call[Any], error: BaseException) -> bool:
         """Whether an error tells of the server, not of this call alone, which may be impatient."""
         short = isinstance(error, TimeoutError) and call.until is not None and not call.patient
-        return isinstance(error, self._outage) and not isinstance(error, _NoFreeLine) and not short
+        return self._may_be_elsewhere(error) and not short
 
     def _may_be_elsewhere(self, error: BaseException) -> bool:
         """Whether the server may be another one now, even if only an impatient call has met it."""
@@ -3093,7 +3093,7 @@ class _Claim(_Numbered[R]):
 
     queue: _Steps[Any]
     moved: bytes | None = None  # by a wait, into ackbuf, for the claim that comes next
-    left: Any = None  # a wait that nobody awaits any more, and may go on
+    left: _Wait | None = None  # that nobody awaits any more, and may go on
     verdict = 0  # of the latest claim: what its script says of how to go on
     refused = 0  # waits one after the other that came to nothing
     _seen = 0  # when, by the server's clock, the latest was answered
@@ -3225,7 +3225,8 @@ class _Claim(_Numbered[R]):
 
     def interrupted(self, wait: _Wait) -> None:
         """Somebody ends it while it waits: what is it handed?"""
-        self.left, self._sent = wait.left, wait.left is None
+        goes_on = wait.task is not None
+        self.left, self._sent = wait if goes_on else None, not goes_on
 
     async def _take_back(self, slot: _Slot) -> None:
         """Hand back what was claimed, and what a wait has moved, or still moves."""
@@ -3384,11 +3385,12 @@ class _Steps(_Connections, Generic[T]):
         timeout: seconds in which the call ends, connecting and sending again included; None: as
             long as the client's time-outs and retries let it take.
 
-        When put returns, the server has the item. If it raises ConnectionError or TimeoutError the
-        item may be there or not: with a uid of the caller's, put again is safe.
+        When put returns, the server has the item. If it raises ConnectionError, TimeoutError or
+        QueueClosed the item may be there or not: with a uid of the caller's, put again is safe.
 
         Raises TypeError or ValueError for what cannot be stored, PayloadTooLarge, QueueFull,
-        NotDurable, and redis-py's errors.
+        NotDurable, QueueClosed when the queue is closed before the call could be sent again, and
+        redis-py's errors.
         """
         payload = self._dump(item)
         new = _new_uid() if uid is None else uid
@@ -3416,6 +3418,8 @@ class _Steps(_Connections, Generic[T]):
 
         items: any iterable. They are sent in chunks of at most 250 or about a megabyte; a chunk is
         stored whole or not at all. When put_many raises, the chunks before are in the queue.
+
+        timeout: seconds, as for put, for all of them together.
 
         The rest, and errors, as in put.
         """
@@ -3538,7 +3542,9 @@ class _Steps(_Connections, Generic[T]):
     ) -> list[Item[T]]:
         """Take up to ``count`` items, waiting only for the first; a list, empty if there is none.
 
-        They are always leased: for ``lease`` seconds, else the queue's, else 60. Else as get.
+        They are always leased: for ``lease`` seconds, else the queue's, else 60. Else as get; an
+        error after the first is left to the next call, but for a cancellation, or what a signal
+        handler raises: then all are handed back.
         """
         check_count("count", count, least=1)
         lease = self._lease_of(lease)
@@ -3679,7 +3685,11 @@ class _Steps(_Connections, Generic[T]):
         return _Numbered(self, ACK, (encode_uid(uid), _token(uid)), bool, _until(timeout))
 
     async def _ack_many(self, uids: Iterable[str], *, timeout: float | None = None) -> int:
-        """Ack items; how many this settled. In chunks of at most 250, each whole or not at all."""
+        """Ack items; how many this settled. In chunks of at most 250, each whole or not at all.
+
+        uids: as get returned them, fenced as in ack.
+        timeout: seconds, as for put, for all chunks together.
+        """
         return sum(await self._settle(ACK, (), uids, until=_until(timeout)))
 
     async def _fail(
@@ -3697,6 +3707,7 @@ class _Steps(_Connections, Generic[T]):
         uid: as get returned it, fenced as in ack. An item that is not in flight stays as it is.
         delay: seconds before it is delivered again; the queue's ``retry_delay`` by default.
         reason: kept with the dead letter that it becomes after ``max_attempts`` deliveries.
+        timeout: as for put.
         """
         return await self._fail_many((uid,), delay, reason, timeout=timeout) == 1
 
@@ -3708,7 +3719,10 @@ class _Steps(_Connections, Generic[T]):
         *,
         timeout: float | None = None,
     ) -> int:
-        """Fail items; how many this moved. In chunks as ack_many."""
+        """Fail items; how many this moved. In chunks, and with a timeout, as ack_many.
+
+        delay, reason: as in fail.
+        """
         _check_seconds("delay", delay, least=0, none=True)
         until = _until(timeout)
         uids = uids if isinstance(uids, str) else list(uids)
@@ -3735,7 +3749,9 @@ class _Steps(_Connections, Generic[T]):
     ) -> bool:
         """Give an item in flight a new lease, from now on; False if it is no longer this holder's.
 
+        uid: as get returned it, fenced as in ack.
         lease: seconds; the queue's by default, else 60.
+        timeout: as for put.
         """
         return (await self._touch_many((uid,), lease, _until(timeout)))[0] > 0
 
@@ -3755,7 +3771,11 @@ class _Steps(_Connections, Generic[T]):
     def _bury(
         self, uid: str, reason: str = "buried", *, timeout: float | None = None
     ) -> Awaitable[bool]:
-        """Put an item in flight to the dead letters; True if this call did it. Fenced as in ack."""
+        """Put an item in flight to the dead letters; True if this call did it. Fenced as in ack.
+
+        reason: kept with it.
+        timeout: as for put.
+        """
         args = (encode_uid(uid), _token(uid), _text(reason))
         return _Numbered(self, BURY, args, bool, _until(timeout))
 
@@ -3776,8 +3796,11 @@ class _Steps(_Connections, Generic[T]):
         """Ack an item here and put another into the queue named ``to``, in one atomic step.
 
         to: a name on the same client; in a cluster both names must have the same hash tag.
-        item: as for put. Returns the uid of the new item, or None if the item is no longer this
-        holder's, and then nothing was changed.
+        item: as for put.
+        timeout: as for put.
+
+        Returns the uid of the new item, or None if the item is no longer this holder's, and then
+        nothing was changed.
         """
         payload, (new,) = self._dump(item), _new_uids(1)
         tag = re.compile(r"\{.*\}")
@@ -3834,18 +3857,23 @@ class _Steps(_Connections, Generic[T]):
     # -- looking, and looking after ---------------------------------------------------------------
 
     async def _exists(self, uid: str, *, timeout: float | None = None) -> bool:
-        """True if an item of this uid is in the queue, in whatever state."""
+        """True if an item of this uid is in the queue, in whatever state. timeout: as for put."""
         until = _until(timeout)
         return bool(await self._ask("HEXISTS", self.key("items"), encode_uid(uid), until=until))
 
     def _remove(self, uid: str, *, timeout: float | None = None) -> Awaitable[bool]:
-        """Drop an item wherever it stands, also out of somebody's hands; True if it was there."""
+        """Drop an item wherever it stands, also out of somebody's hands; True if it was there.
+
+        timeout: as for put.
+        """
         return _Numbered(self, ACK, (encode_uid(uid), ""), bool, _until(timeout))
 
     async def _peek(self, count: int = 1, *, timeout: float | None = None) -> list[Item[bytes]]:
         """The next ready items in the order of delivery, at most ``count``, without taking them.
 
         Their payloads are bytes, as stored; their uids carry no delivery.
+
+        timeout: as for put.
         """
         check_count("count", count, least=1)
         until = _until(timeout)
@@ -3862,15 +3890,15 @@ class _Steps(_Connections, Generic[T]):
         return found
 
     async def _qsize(self, *, timeout: float | None = None) -> int:
-        """How many items are ready to be got."""
+        """How many items are ready to be got. timeout: as for put."""
         return (await self._stats(timeout=timeout)).ready
 
     async def _empty(self, *, timeout: float | None = None) -> bool:
-        """True if no item is ready to be got; some may be in flight."""
+        """True if no item is ready to be got; some may be in flight. timeout: as for put."""
         return await self._qsize(timeout=timeout) == 0
 
     async def _stats(self, *, timeout: float | None = None) -> Stats:
-        """How many items are in each state, and the age of the one that is next."""
+        """How many items are in each state, and the age of the next one. timeout: as for put."""
         reply = await self._run_script(STATS, until=_until(timeout))
         now, total, in_flight, delayed, dead, paused, uid = reply
         put_at = _put_at(decode_uid(uid or b""))
@@ -3881,11 +3909,14 @@ class _Steps(_Connections, Generic[T]):
     async def _join(self, timeout: Timeout = 0, delayed: bool = False) -> bool:
         """Wait until nothing is ready or in flight, with ``delayed`` nor delayed; True if so.
 
-        timeout: seconds, as for get. Looks ten times a second.
+        timeout: seconds, as for get. Looks ten times a second. When the server is away or silent it
+            raises redis-py's error, as put does, a second after the timeout at the latest;
+            QueueClosed when the queue is closed meanwhile.
         """
         deadline, closings = _deadline(timeout), self._closings
         while True:
-            stats = await self._stats()
+            left = math.inf if deadline is None else deadline - time.monotonic()
+            stats = await self._stats(timeout=None if deadline is None else max(left, 0) + _LAST)
             if stats.total - stats.dead - (0 if delayed else stats.delayed) <= 0:
                 return True
             left = _POLL if deadline is None else deadline - time.monotonic()
@@ -4362,8 +4393,9 @@ class SafeRedisQueue(_Steps[T]):
     """The queue for blocking code: thread-safe, and usable on both sides of a fork.
 
     name: of the queue, 1 to 200 characters; it stands in all keys, as ``srq:<name>:...``.
-    url: ``redis://``, ``rediss://``, ``unix://`` or ``embedded:``; positional arguments are then
-        ignored, with a warning. Without one all arguments not named here go to `redis.Redis`.
+    url: ``redis://``, ``rediss://``, ``valkey://``, ``valkeys://``, ``unix://`` or ``embedded:``;
+        positional arguments are then ignored, with a warning. Without one all arguments not named
+        here go to `redis.Redis`.
     client: a `redis.Redis` or `redis.RedisCluster` of the caller's instead, which stays open. The
         queue takes its settings from it, and opens connections of its own, which the queues of a
         client share: at most as many as its max_connections.
@@ -4376,7 +4408,8 @@ class SafeRedisQueue(_Steps[T]):
     retry_delay: seconds that a failed item is delayed, or a function of the attempts so far, such
         as `exponential_backoff`.
     maxsize: items, in whatever state, from which on put raises QueueFull.
-    max_payload: bytes, over which put raises PayloadTooLarge; a larger one holds up the server.
+    max_payload: bytes, 4 MiB by default, over which put raises PayloadTooLarge; a larger one holds
+        up the server.
     durable: a number of replicas that must have an item before put returns; or ``"fsync"``: the
         server must have it on disk. NotDurable otherwise, after ``durable_timeout`` seconds.
     wait_slice: seconds; a get that waits asks the server anew as often.
@@ -4548,6 +4581,8 @@ class SafeRedisQueue(_Steps[T]):
         items:`` or ``close()``, else when its lease ends. To keep an item you worked on from coming
         back, ack it before ``break``: ``item.ack()``. After an exception in the ``with`` block the
         item in hand is failed.
+
+        The loop raises what get raises: QueueClosed when the queue is closed meanwhile.
         """
         return Consumer(self, prefetch, lease, renew, timeout)
 
@@ -4574,7 +4609,8 @@ class SafeRedisQueue(_Steps[T]):
         """Close the queue's connections, and its client if it made it; items stay as they are.
 
         What waits in other threads ends within a second with QueueClosed. Another call begins anew,
-        but on an embedded server, which is let go of.
+        but on an embedded server, which is let go of. Of a client that other queues use too only
+        connections are closed, which these open anew.
         """
         self._close_for_others()
         for line in list(self._waits):
@@ -4812,8 +4848,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
         """Over a line that nobody else uses meanwhile."""
         talk = self._talk(pool, call, slot, end)
         if isinstance(call, _Wait):  # which may outlast its caller
-            task = self._in_background(talk)
-            call.left = (pool, call, task)
+            call.task = task = self._in_background(talk)
+            call.pool = pool
         else:
             task = asyncio.create_task(talk)
         try:
@@ -4846,15 +4882,14 @@ class AsyncSafeRedisQueue(_Steps[T]):
         await pool.give_back(line)
         return reply
 
-    async def _end_wait(
-        self, left: tuple[_AsyncPool, _Wait, asyncio.Task[Any]], claim: _Claim[Any]
-    ) -> Any:
+    async def _end_wait(self, wait: _Wait, claim: _Claim[Any]) -> Any:
         """What a wait was handed that nobody awaits any more, or None.
 
         The server ends it, if asked; where that is not allowed, it ends with its slice. Raises
         TimeoutError after two seconds; what it is handed later is handed back then.
         """
-        pool, wait, task = left
+        pool, task = wait.pool, wait.task
+        assert task is not None
         pause, end = 0.005, _from_now(_WAY_OUT)
         if wait.line is None:
             task.cancel()  # it has not been sent
@@ -5025,7 +5060,11 @@ class AsyncSafeRedisQueue(_Steps[T]):
         return AsyncProcessing(self, 1, lease, renew, timeout)
 
     async def close(self) -> None:
-        """Close as the other face, and finish what goes on in the background, in two seconds."""
+        """Close as the other face, and finish what goes on in the background, in two seconds.
+
+        It closes the connections of this event loop. What waits in another one ends with
+        QueueClosed too, after its ``wait_slice``.
+        """
         here, end = self._here, _from_now(_WAY_OUT)
         self._closings += 1
         here.closed.set_result(None)

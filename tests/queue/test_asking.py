@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -21,6 +24,7 @@ from redis.retry import Retry
 import saferedisqueue
 import servers
 from helpers import Asyncio, Face, eventually, within
+from lines import Lines
 from proxy import Proxy
 from saferedisqueue import AsyncSafeRedisQueue, NotDurable, SafeRedisQueue
 from servers import Server
@@ -118,6 +122,18 @@ def test_a_sentinel_that_hangs_holds_up_no_call(
     check_calls(face, lambda: make_watched(seconds), near)
 
 
+def test_a_sentinel_that_did_not_answer_is_not_asked_first_again(
+    face: Face, make_watched: Callable[..., Any]
+) -> None:
+    """A put of a client without time-outs would give it five seconds."""
+    queue = make_watched(None)
+    queue.get(1)
+    queue.close()  # so that they are asked again
+    with within(0):
+        assert in_time(lambda: queue.put("a"), face)
+    queue.purge()
+
+
 def test_where_all_sentinels_hang_calls_keep_their_timeouts(
     face: Face, watched: Watched, stack: ExitStack, make_watched: Callable[..., Any]
 ) -> None:
@@ -207,6 +223,23 @@ def test_a_node_that_hangs_holds_up_no_event_loop(cluster: Cluster, hung: Server
     hang(hung)
     client = of_cluster(Asyncio(), cluster, hung, None)
     check_loops(AsyncSafeRedisQueue(client=client, name="loops"))
+
+
+def test_a_client_of_a_cluster_that_is_gone_leaves_no_connection(
+    stack: ExitStack, cluster: Cluster
+) -> None:
+    """In asyncio a client is closed, or complains."""
+    node = cluster.master_of("{test}")
+    lines = stack.enter_context(contextlib.closing(Lines(node)))
+    client = redis.RedisCluster(host="127.0.0.1", port=node.port, **time_outs(5), **lines.named)
+    queue = SafeRedisQueue[bytes](client=client, name="test")
+    queue.put(b"a")
+    assert lines.now
+    gone = weakref.ref(client)
+    del client, queue
+    gc.collect()
+    assert gone() is None
+    eventually(lambda: lines.now == 0, 10)
 
 
 # -- who we are ------------------------------------------------------------------------------------

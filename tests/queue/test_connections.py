@@ -467,19 +467,27 @@ def test_a_child_closes_the_queue_whatever_another_thread_was_doing_with_it(
 ) -> None:
     """A lock that was held at the fork is held in the child for ever."""
     code = """if 1:
-        import os, signal, sys
+        import os, signal, sys, threading, warnings
         from saferedisqueue import SafeRedisQueue
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
         queue = SafeRedisQueue(url=sys.argv[1], name="test")
         queue.put("a")
         (pool,) = queue._pools.values()
-        with pool._lock:
-            child = os.fork()
-            if not child:
-                signal.alarm(30)
-                queue.close()
-                assert queue.put("b")
-                queue.close()
-                os._exit(0)
+        held, over = threading.Event(), threading.Event()
+        def hold():
+            with pool._lock:
+                held.set()
+                over.wait()
+        threading.Thread(target=hold).start()
+        held.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            queue.close()
+            assert queue.put("b")
+            queue.close()
+            os._exit(0)
+        over.set()
         assert os.waitpid(child, 0)[1] == 0
         assert queue.stats().total == 2
         """

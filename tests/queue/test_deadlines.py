@@ -262,6 +262,15 @@ def test_every_call_that_takes_a_timeout_ends_within_it(face: Face, own_server: 
             assert isinstance(ended(0.1, partial(use, queue, timeout=0.1)), LOST), name
 
 
+@pytest.mark.parametrize("timeout", [-1, 0.3])
+def test_join_keeps_its_timeout_where_the_server_is_silent(
+    face: Face, own_server: Server, timeout: float
+) -> None:
+    with ExitStack() as stack:
+        queue = silent_line(face, stack, own_server)
+        assert isinstance(ended(max(timeout, 0) + 1, lambda: queue.join(timeout)), LOST)
+
+
 def test_a_put_that_nobody_reads_ends_within_its_timeout(face: Face, own_server: Server) -> None:
     queue = opened(face, own_server.url, socket_timeout=None, max_payload=10_000_000)
     large = b"x" * 5_000_000  # more than is on its way

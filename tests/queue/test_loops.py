@@ -18,7 +18,7 @@ import redis.asyncio.sentinel
 
 import servers
 from lines import Lines
-from saferedisqueue import AsyncSafeRedisQueue
+from saferedisqueue import AsyncSafeRedisQueue, QueueClosed
 from servers import Server
 from topologies import Cluster, Watched
 
@@ -188,6 +188,23 @@ def test_a_get_in_one_event_loop_gets_what_was_put_in_another(queue: Queue) -> N
             assert there.run(queue.ack(item.uid or "")) is True
         for runner in (one, other):
             runner.run(queue.close())
+
+
+def test_a_get_in_one_event_loop_ends_as_the_queue_is_closed_in_another(
+    server: Server, client: redis.Redis
+) -> None:
+    queue = Queue(url=server.url, name="test", wait_slice=0.1)
+
+    async def error_of(waiting: asyncio.Task[Any]) -> Any:
+        await asyncio.wait([waiting], timeout=10)
+        return waiting.exception()
+
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        waiting = one.get_loop().create_task(queue.get())
+        one.run(asyncio.sleep(0.03))
+        other.run(queue.close())
+        assert isinstance(one.run(error_of(waiting)), QueueClosed)
+        one.run(queue.close())
 
 
 # -- what a loop leaves ----------------------------------------------------------------------------

@@ -790,6 +790,16 @@ def test_a_payload_may_be_too_large(many: Any, client: redis.Redis) -> None:
     assert queue.stats().total == 1
 
 
+def test_a_payload_may_have_4_mib_where_nothing_else_is_said(many: Any) -> None:
+    queue = many()
+    largest = bytes(4 * 1024 * 1024)
+    queue.put(largest)
+    for put in (queue.put, lambda item: queue.put_many([b"a", item])):
+        with pytest.raises(PayloadTooLarge, match="max_payload is 4194304"):
+            put(largest + b"x")
+    assert queue.stats().total == 1
+
+
 def test_a_queue_that_only_puts_gets_and_acks_uses_few_keys(
     queue: Any, client: redis.Redis
 ) -> None:

@@ -85,16 +85,16 @@ class DisturbedAsyncQueue(Disturbed, AsyncSafeRedisQueue[Any]):
 
     async def _send(self, call: Any, slot: Any) -> Any:
         if waits(call):
-            call.left = self.parked = self._new_stop(True)
-            return await call.left
+            call.task = self.parked = self._new_stop(True)
+            return await call.task
         trick = self._trick(call, slot)
         reply = await super()._send(call, slot)
         if trick == "unanswered":
             raise Interrupted
         return await super()._send(call, slot) if trick == "twice" else reply
 
-    async def _end_wait(self, left: Any, claim: Any) -> Any:
-        return left.caught
+    async def _end_wait(self, wait: Any, claim: Any) -> Any:
+        return wait.task.caught
 
     async def _park(self, waits: bool) -> Any:
         self.parked = self._new_stop(waits)
