@@ -1562,6 +1562,10 @@ class _Call(Generic[R]):
             return end
         return min(end, self.until + (_GRACE if self.patient else 0))
 
+    def opened_by(self, end: float) -> float:
+        """When it must have a connection, if that try is over then."""
+        return end
+
     # What is to be done with it, in the order of its life.
 
     def begin(self) -> _Slot | None:
@@ -1632,6 +1636,9 @@ class _Wait(_Command):
     def __init__(self, queue: Any, *parts: Any, until: float | None, wait: float) -> None:
         super().__init__(queue, *parts, until=until)
         self.wait, self.closings = wait, queue._closings
+
+    def opened_by(self, end: float) -> float:
+        return min(end, _from_now(self.wait))  # where it gets none it looks again instead
 
 
 class _Numbered(_Call[R]):
@@ -4468,7 +4475,7 @@ class SafeRedisQueue(_Steps[T]):
         pool = self._pool or _run(self._find(call.end(self._like.socket_timeout)))
         end, line = call.end(pool.target.socket_timeout), None
         try:
-            line = pool.take(end)
+            line = pool.take(call.opened_by(end))
             if call.alone:
                 call.check_epoch(line)
                 line.ended = False
@@ -4867,7 +4874,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
     async def _talk(
         self, pool: _AsyncPool, call: _Call[Any], slot: _Slot | None, end: float
     ) -> Any:
-        line = await pool.take(end)
+        line = await pool.take(call.opened_by(end))
         try:
             call.check_epoch(line)
             if isinstance(call, _Wait):
