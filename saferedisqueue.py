@@ -3242,6 +3242,9 @@ class _Claim(_Numbered[R]):
         try:
             if self._ended:
                 queue._slots.remove(slot)  # of a get that was interrupted at its very end
+                if slot.token != self.args[0]:  # another thread has used it in between
+                    queue._slots.append(slot)
+                    raise ValueError("its number is over")
             if self.left is not None:
                 self.moved = await queue._end_wait(self.left, self)
             if self._found or self.moved or self._sent:

@@ -112,6 +112,34 @@ class Interrupting(Credentials):
         raise KeyboardInterrupt
 
 
+class Interrupted(list[Any]):
+    """The free slots of a queue: whoever returns one is interrupted, after another has used it."""
+
+    use: Callable[[], Any] | None = None
+
+    def append(self, slot: Any) -> None:
+        super().append(slot)
+        if self.use is not None:
+            use, self.use = self.use, None
+            use()
+            raise KeyboardInterrupt
+
+
+def test_a_get_that_is_interrupted_at_its_very_end_undoes_no_get_of_another(
+    server: Server, client: redis.Redis
+) -> None:
+    with SafeRedisQueue[bytes](url=server.url, name="test") as queue:
+        queue.put_many("ab")
+        items: list[Any] = []
+        queue._slots = slots = Interrupted(queue._slots)
+        slots.use = lambda: items.append(queue.get(-1))
+        with pytest.raises(KeyboardInterrupt):
+            queue.get(-1)
+        (item,) = items
+        assert item.payload == b"b"
+        assert queue.ack(item.uid)
+
+
 @pytest.mark.parametrize("use", ["get", "block"])
 def test_what_ends_a_get_or_a_block_is_not_replaced_by_whatever_the_way_out_meets(
     server: Server, client: redis.Redis, use: str
