@@ -1632,6 +1632,12 @@ class _Wait(_Command):
         super().__init__(queue, *parts, until=until)
         self.wait = wait
 
+    def data(self, slot: _Slot | None) -> bytes:
+        """With as long as is left when it is sent: a connection may have come late."""
+        left = math.inf if self.until is None else self.until - time.monotonic()
+        # Servers before 7.0 take a very short wait for one without end.
+        return _on_the_wire((*self.parts, f"{max(min(self.wait, left), 0.01):.3f}"))
+
 
 class _Numbered(_Call[R]):
     """One of a script, as a numbered call: sent again, it changes nothing more.
@@ -3602,7 +3608,7 @@ class _Steps(_Connections, Generic[T]):
             await self._sleep(min(seconds, _POLL))
             return
         queue, ackbuf = self.key("queue"), self.key("ackbuf")
-        parts = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT", f"{seconds:.3f}")
+        parts = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT")
         call = _Wait(self, *parts, until=claim.until, wait=seconds)
         failure: Exception | None = None
         try:
@@ -4863,6 +4869,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
     async def _talk(
         self, pool: _AsyncPool, call: _Call[Any], slot: _Slot | None, end: float
     ) -> Any:
+        if isinstance(call, _Wait) and pool.crowded:  # others may have begun to wait meanwhile
+            raise _NoFreeLine("all connections are in use: it looks again instead")
         line = await pool.take(end)
         try:
             call.check_epoch(line)
