@@ -1541,6 +1541,7 @@ class _Call(Generic[R]):
     least = 0  # values in it, if it is a list
     then: tuple[Any, ...] = ()  # a command that goes with it; there are two replies then
     epoch: int | None = None  # of the pool, of whose server something was asked for it
+    closings: int | None = None  # of the queue, as it began, if a close is to end it
 
     def __init__(self, queue: Any, until: float | None = None) -> None:
         self.queue, self.until = queue, until
@@ -1630,7 +1631,7 @@ class _Wait(_Command):
 
     def __init__(self, queue: Any, *parts: Any, until: float | None, wait: float) -> None:
         super().__init__(queue, *parts, until=until)
-        self.wait = wait
+        self.wait, self.closings = wait, queue._closings
 
     def data(self, slot: _Slot | None) -> bytes:
         """With as long as is left when it is sent: a connection may have come late."""
@@ -2922,14 +2923,15 @@ class _Connections:
 
     async def _again(self, call: _Call[Any], slot: _Slot | None, first: BaseException) -> Any:
         """The reply of a call whose first try failed so: it is sent again if that may help."""
-        tries, closings, known = _Tries(call, self._policy), self._closings, False
-        failure = first
+        tries, closings = _Tries(call, self._policy), self._closings
+        failure, refused, known = first, True, False
         try:
             while True:
                 raised = _of_a_handler(failure)
                 if raised is not None or not isinstance(failure, Exception):
                     raise raised or failure
-                known = isinstance(failure, ResponseError)
+                refused = refused and isinstance(failure, ResponseError)
+                known = refused  # each time: one that was lost may have been carried out
                 if not (isinstance(failure, NoScriptError) and call.send_in_full()):
                     pause = tries.pause(failure) if self._is_outage(call, failure) else None
                     if pause is None:
@@ -4477,6 +4479,8 @@ class SafeRedisQueue(_Steps[T]):
                 call.check_epoch(line)
                 line.ended = False
                 self._waits.add(line)
+                if call.closings not in (None, self._closings):  # while a line was opened for it
+                    line.ended = True
             reply = line.call(call.data(slot), end, 2 if call.then else 1)
         except BaseException as error:
             self._lost(pool, line, call, error)

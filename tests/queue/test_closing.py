@@ -20,7 +20,7 @@ from lines import AsIfAsync, Lines, Work, in_thread, until
 from proxy import Proxy
 from saferedis.server import EmbeddedServer, ServerNotFound
 from saferedis.server import _find_binary as find_binary
-from saferedisqueue import QueueClosed
+from saferedisqueue import QueueClosed, _Pool
 from servers import Server
 from topologies import elsewhere
 
@@ -140,6 +140,24 @@ def test_what_waits_for_an_item_ends_as_the_queue_is_closed(
     assert isinstance(outcome, QueueClosed), outcome
     assert queue.name in str(outcome)
     eventually(lambda: lines.now == 0, HANG)
+
+
+def test_a_get_that_has_just_got_its_connection_ends_as_the_queue_is_closed(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make(wait_slice=30)
+    queue.get(-1)
+    take, taken = _Pool.take, []
+
+    def take_and_close(pool: _Pool, end: float) -> Any:
+        taken.append(take(pool, end))
+        if len(taken) == 2:  # the first is for the claim
+            queue.close()
+        return taken[-1]
+
+    monkeypatch.setattr(_Pool, "take", take_and_close)
+    with within(1), pytest.raises(QueueClosed):
+        queue.get(15)
 
 
 @pytest.mark.parametrize("wait_slice", [0.5, 30])

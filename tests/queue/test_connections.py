@@ -544,6 +544,33 @@ def test_one_get_is_one_delivery_whatever_is_lost(failing: Any, client: redis.Re
     assert failing.ack(item.uid) is True
 
 
+class LostAndRefused(SafeRedisQueue[bytes]):
+    """What it sends first is carried out, and the reply lost; then the server refuses it once."""
+
+    sent = 0
+
+    def _exchange(self, call: Any, slot: Any) -> Any:
+        self.sent += 1
+        if self.sent == 2:
+            raise redis.ReadOnlyError("READONLY it is a replica now")
+        reply = super()._exchange(call, slot)
+        if self.sent == 1:
+            raise redis.ConnectionError("the connection was lost")
+        return reply
+
+
+def test_a_get_that_was_lost_and_then_refused_takes_nothing(
+    make: Make, client: redis.Redis
+) -> None:
+    queue = make()
+    uid = queue.put("a")
+    assert queue.fail(queue.get(-1).uid)  # the server knows the script
+    with pytest.raises(redis.ReadOnlyError):
+        make(LostAndRefused).get(-1)
+    assert queue.stats()[:4] == (1, 0, 0, 0)
+    assert queue.get(-1) == (uid, b"a")
+
+
 def test_a_get_that_waits_gets_its_item_whatever_is_lost(
     make: Make, failing: Any, client: redis.Redis
 ) -> None:
