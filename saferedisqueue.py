@@ -1640,6 +1640,12 @@ class _Wait(_Command):
     def opened_by(self, end: float) -> float:
         return min(end, _from_now(self.wait))  # where it gets none it looks again instead
 
+    def data(self, slot: _Slot | None) -> bytes:
+        """With as long as is left when it is sent: a connection may have come late."""
+        left = math.inf if self.until is None else self.until - time.monotonic()
+        # Servers before 7.0 take a very short wait for one without end.
+        return _on_the_wire((*self.parts, f"{max(min(self.wait, left), 0.01):.3f}"))
+
 
 class _Numbered(_Call[R]):
     """One of a script, as a numbered call: sent again, it changes nothing more.
@@ -3614,7 +3620,7 @@ class _Steps(_Connections, Generic[T]):
             await self._sleep(min(seconds, _POLL))
             return
         queue, ackbuf = self.key("queue"), self.key("ackbuf")
-        parts = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT", f"{seconds:.3f}")
+        parts = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT")
         call = _Wait(self, *parts, until=claim.until, wait=seconds)
         failure: Exception | None = None
         try:

@@ -113,7 +113,7 @@ class Waiting(SafeRedisQueue[Any]):
 
     def _exchange(self, call: Any, slot: Any) -> Any:
         if command_of(call) == "BLMOVE":
-            self.waits.append(float(call.parts[-1]))
+            self.waits.append(call.wait)
             if self.put_first is not None:
                 with SafeRedisQueue(client=self._redis, name=self.name) as other:
                     other.put(self.put_first)
