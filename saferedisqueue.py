@@ -1710,8 +1710,8 @@ class _Numbered(_Call[R]):
         return self.read(reply)
 
     async def abandoned(self, slot: _Slot | None, known: bool) -> None:
-        if known:  # else the call may still arrive, and the slot's next one must not be it
-            self.queue._slots.append(cast(_Slot, slot))
+        # Should it still arrive after the slot's next call, it is refused: its number is lower.
+        self.queue._slots.append(cast(_Slot, slot))
 
 
 # ---- Lines and pools ---------------------------------------------------------------------------
@@ -1729,6 +1729,7 @@ _ARRIVING: Final = 1_000_000  # bytes a second, that come in, give a reply more 
 _CHUNK: Final = 1 << 16  # bytes, read at once
 _epochs: Final = itertools.count(1)  # of all pools: none is that of two servers
 _NOTHING: Final = object()  # there is no whole reply yet
+_LATE: Final = 16  # threads that may go on opening a connection for which nobody waits any more
 _SILENT: Final = 1.0  # seconds of silence after which a connection with late replies is lost
 _POLLS: Final = hasattr(select, "poll")
 _SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "unix")
@@ -1997,6 +1998,7 @@ class _Pool:
         self._idle: deque[_Line] = deque()  # the one used last is at the right
         self._hoping = 0  # threads that wait for one
         self._seats: weakref.WeakSet[_Seat] = weakref.WeakSet()
+        self._late: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
     @property
     def crowded(self) -> bool:
@@ -2017,7 +2019,7 @@ class _Pool:
             self.renew(line.epoch)
         epoch = self.epoch
         try:
-            connection = _open(self.target, end)
+            connection = _open(self.target, end, self._late)
         except BaseException:
             self._free(seat)
             raise
@@ -2085,12 +2087,17 @@ class _Pool:
             self.drop(line)
 
 
-def _open(target: _Target, end: float) -> Any:
+def _open(target: _Target, end: float, others: weakref.WeakSet[threading.Thread]) -> Any:
     """A connection that is open before ``end``, by the monotonic clock.
 
     redis-py opens it in several steps, and names are resolved without any limit: so with one it is
-    done in a thread, which is left behind when it is late. Without threads each step has the limit.
+    done in a thread, which is left behind, among ``others``, when it is late. Without threads each
+    step has the limit.
     """
+    if sum(each.is_alive() for each in list(others)) >= _LATE:
+        raise TimeoutError(
+            f"not connected: {_LATE} connections have been late, and are not open yet"
+        )
     left = max(end - time.monotonic(), 0.001)
     connection = target.connection(left)
     failures: list[BaseException] = []
@@ -2117,6 +2124,8 @@ def _open(target: _Target, end: float) -> Any:
                 opening.join(left)  # as a rule no thread is left, which a fork would not survive
             finally:
                 late = opening.is_alive()
+                if late:
+                    others.add(opening)
     if late:
         raise TimeoutError(f"not connected within {left:.1f} s")
     if failures:
@@ -2139,6 +2148,32 @@ async def _before(end: float) -> AsyncIterator[None]:
             yield
     except builtins.TimeoutError as error:
         raise TimeoutError("the server did not answer in time") from error
+
+
+def _another(error: Exception) -> Exception:
+    """The same error, for another task, if its class can be copied."""
+    try:
+        return copy.copy(error)
+    except Exception:  # its __init__ may take other arguments than those it has passed on
+        return error
+
+
+def _for_all(end: float) -> float:
+    """When that must be over that one wants by then, and others may be more patient for."""
+    least = _from_now(_TRY_SECONDS)
+    return least if end == math.inf else max(end, least)
+
+
+async def _outcome(task: asyncio.Task[R], end: float) -> R:
+    """Of what several wait for, each as long as he likes; it goes on when one has waited enough."""
+    left = None if end == math.inf else max(end - time.monotonic(), 0)
+    if not (await asyncio.wait((task,), timeout=left))[0]:
+        raise TimeoutError("not connected in time")
+    if task.cancelled():
+        raise ConnectionError("closed while it was being opened")
+    if isinstance(error := task.exception(), Exception):
+        raise _another(error)
+    return task.result()
 
 
 class _AsyncLine:
@@ -2372,17 +2407,9 @@ class _AsyncPool:
                 return line
             await self.renew(line.epoch)
         if self._opening is None:
-            least = _from_now(_TRY_SECONDS)  # also for those who are more patient than this call
-            end_of_all = least if end == math.inf else max(end, least)
-            self._opening = asyncio.create_task(self._open_shared(end_of_all))
+            self._opening = asyncio.create_task(self._open_shared(_for_all(end)))
             self._opening.add_done_callback(self._opened)
-        opening = self._opening
-        left = None if end == math.inf else max(end - time.monotonic(), 0)
-        if not (await asyncio.wait((opening,), timeout=left))[0]:
-            raise TimeoutError("not connected in time")
-        if opening.cancelled():
-            raise ConnectionError("closed while it was being opened")
-        return opening.result()
+        return await _outcome(self._opening, end)
 
     def _opened(self, task: asyncio.Task[Any]) -> None:
         self._opening = None
@@ -3568,6 +3595,8 @@ class _Steps(_Connections, Generic[T]):
         while items and len(items) < count:
             try:
                 more, _ = await self._claim(count - len(items), -1, lease)
+            except GeneratorExit:
+                raise
             except BaseException as error:
                 failure = error
             else:
@@ -4742,20 +4771,13 @@ class AsyncProcessing(_AsyncConsume[T]):
     __aexit__ = _ConsumeSteps[AsyncDelivery[T]]._leave_processing
 
 
-def _another(error: Exception) -> Exception:
-    """The same error, for another task, if its class can be copied."""
-    try:
-        return copy.copy(error)
-    except Exception:  # its __init__ may take other arguments than those it has passed on
-        return error
-
-
 class _InLoop:
     """What a queue has in one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.pool: _AsyncPool | None = None
+        self.finding: asyncio.Task[Any] | None = None  # asks Sentinel or a cluster where to go
         self.background: set[asyncio.Task[Any]] = set()
         self.closed: asyncio.Future[None] = loop.create_future()  # done when the queue is closed
         self.putting = 0  # calls of plain puts that are under way
@@ -4949,6 +4971,23 @@ class AsyncSafeRedisQueue(_Steps[T]):
         background.add(task)  # a task that nobody refers to may vanish
         task.add_done_callback(background.discard)
         return task
+
+    async def _find(self, end: float) -> Any:
+        """Asked once for all tasks that want to know."""
+        here = self._here
+        if not self._oracles or self._closed:
+            return await super()._find(end)
+
+        def found(task: asyncio.Task[Any]) -> None:
+            here.finding = None
+            if not task.cancelled():
+                task.exception()  # those who awaited it have it
+
+        if here.finding is None:
+            end = min(end, _from_now(_TRY_SECONDS))  # of which each who is asked has a share
+            here.finding = asyncio.create_task(super()._find(end))
+            here.finding.add_done_callback(found)
+        return await _outcome(here.finding, end)
 
     async def _ask_at(self, target: _Target, command: tuple[Any, ...], end: float) -> Any:
         pool = _AsyncPool(target)
