@@ -2935,6 +2935,13 @@ class _Connections:
 
     # -- calls ----------------------------------------------------------------------------------
 
+    # A call begins, is sent, and is answered; what fails is sent again as long as its policy lets it
+    # be, and is abandoned after that:
+    #
+    #   _carry_out          begin, _reply_to (_send, and if that fails _again), answered
+    #   _carry_out_now      begin, _exchange, answered: blocking, the first try without a coroutine;
+    #                       if that fails _carry_on (_again, answered)
+
     async def _carry_out(self, call: _Call[R]) -> R:
         """Send a call until it is answered, or nobody awaits it any more; its result."""
         slot = call.begin()
@@ -3128,7 +3135,8 @@ class _DurablePut(_Numbered[R]):
 class _Claim(_Numbered[R]):
     """A get under way: claims, and waits between them, until there is something or time is over.
 
-    Whatever ends it otherwise, what it has claimed, or may still claim, is handed back uncounted.
+    Whatever ends it otherwise, what it has claimed, or may still claim, is handed back uncounted,
+    once: _undone (or _again, if it fails as it is sent), abandoned, _take_back, _Undo.
     """
 
     queue: _Steps[Any]
