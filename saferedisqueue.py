@@ -131,10 +131,10 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-try:
-    import hiredis
+try:  # not by a statement, which who checks the types of a copy without hiredis would be told of
+    hiredis: Any = importlib.import_module("hiredis")
 except ImportError:
-    hiredis = None  # type: ignore[assignment]
+    hiredis = None
 
 if TYPE_CHECKING:
     import argparse
@@ -2935,8 +2935,8 @@ class _Connections:
 
     # -- calls ----------------------------------------------------------------------------------
 
-    # A call begins, is sent, and is answered; what fails is sent again as long as its policy lets it
-    # be, and is abandoned after that:
+    # A call begins, is sent, and is answered. What fails is sent again as long as its policy says,
+    # and is abandoned after that:
     #
     #   _carry_out          begin, _reply_to (_send, and if that fails _again), answered
     #   _carry_out_now      begin, _exchange, answered: blocking, the first try without a coroutine;

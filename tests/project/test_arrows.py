@@ -102,8 +102,7 @@ def test_what_goes_against_an_arrow_is_found() -> None:
 def test_the_module_needs_nothing_but_redis_and_the_standard_library() -> None:
     tree = ast.parse((CHECKOUT / "saferedisqueue.py").read_text())
     roots = {name.partition(".")[0] for name, at_once in imported(tree) if at_once}
-    # hiredis is used where it is there.
-    assert roots - set(sys.stdlib_module_names) == {"redis", "hiredis"}
+    assert roots - set(sys.stdlib_module_names) == {"redis"}
 
 
 def private(text: str) -> set[str]:
