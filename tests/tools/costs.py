@@ -44,6 +44,12 @@ end
 OUT = f"1 {NOW - 1} tok:1 "
 
 
+def cpu(server: servers.Server) -> float:
+    """ms of processor time that the server's main thread has had; waiting for one is none."""
+    nanoseconds = Path(f"/proc/{server.pid}/schedstat").read_text().split()[0]
+    return int(nanoseconds) / 1e6
+
+
 class Filled:
     """A server with a queue that holds more than a million items, and the cost of each command."""
 
@@ -83,18 +89,13 @@ class Filled:
         send = queue._exchange
 
         def measured(*call: Any) -> Any:
-            before = self._cpu()
+            before = cpu(self.server)
             reply = send(*call)
-            self.cost = max(self.cost, self._cpu() - before)
+            self.cost = max(self.cost, cpu(self.server) - before)
             return reply
 
         self.cost = 0.0
         queue._exchange = measured
-
-    def _cpu(self) -> float:
-        """ms of processor time that the server's main thread has had; waiting for one is none."""
-        nanoseconds = Path(f"/proc/{self.server.pid}/schedstat").read_text().split()[0]
-        return int(nanoseconds) / 1e6
 
     def close(self) -> None:
         self.queue.close()
