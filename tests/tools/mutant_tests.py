@@ -24,6 +24,7 @@ from mutant_rules import Mutant
 # Not of use here. Long by design: many crashes, losses or random orders, or whole deployments; and
 # what does not run the code: its types, its packaging, its documentation.
 LEFT_OUT = {
+    "test_asking.py",
     "test_benchmarks.py",
     "test_bounds.py",
     "test_conformance.py",
@@ -35,8 +36,11 @@ LEFT_OUT = {
     "test_packaging.py",
     "test_power.py",
     "test_readme.py",
+    "test_shutdown.py",
+    "test_signals.py",
     "test_soak.py",
     "test_states.py",
+    "test_way_out.py",
 }
 
 # In times that a test takes on average, so that a slow machine chooses as a quick one does; there

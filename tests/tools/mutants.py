@@ -1,6 +1,6 @@
 """Breaks the program on purpose, in many small ways, and sees whether a test fails.
 
-    python tests/tools/mutants.py -j 2            a tenth of the mutants, another with each commit
+    python tests/tools/mutants.py -j 2            one of 20 mutants, others with each commit
     python tests/tools/mutants.py --all           all of them
     python tests/tools/mutants.py FAIL server.py  those of a file, function or script
 
@@ -12,10 +12,10 @@ keeps that in a file, which serves until the program changes.
 The verdict. Each mutant that no test caught is shown. Some of them change nothing, or only how
 fast something is, and nobody can write a test for them: survivors.txt has those that were looked
 at, with the reason, and they are not tried. The rest are a matter of measure, not of one by one: a
-tenth of the mutants is chosen by chance, and tests chosen by what they run are not all tests. So
+part of the mutants is chosen by chance, and tests chosen by what they run are not all tests. So
 this fails if a survivor is not listed and the share that was caught is below FLOOR. When the rules
-were made 79 % of 329 were caught, and a tenth of the mutants differs from that by 3 % (a standard
-deviation): chance alone does not bring it below 65 % in a million commits. A part of the program
+were made 79 % of 329 were caught, and one of 20 mutants differs from that by 4 % (a standard
+deviation): chance alone brings it below 65 % once in ten thousand commits. A part of the program
 that no test looks at does, if it is a fifth of it.
 
 What hangs counts as caught, and what cannot be imported is not counted. Time-outs allow for a
@@ -46,7 +46,7 @@ from mutant_tests import Chooser, Measured, digests, measure, scripts_by_line, t
 ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 FLOOR = 0.65
-LOTS = 10
+LOTS = 20
 
 
 def sources(root: Path) -> dict[str, bytes]:
@@ -95,8 +95,8 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Break the program on purpose; see tests fail.")
     parser.add_argument("words", nargs="*", help="only what has one in its file, function, script")
     parser.add_argument("-j", type=int, default=1, metavar="JOBS", help="as many at a time")
-    parser.add_argument("--all", action="store_true", help="all, not the tenth of this commit")
-    parser.add_argument("--seed", help="chooses the tenth, instead of the commit")
+    parser.add_argument("--all", action="store_true", help="all, not the part of this commit")
+    parser.add_argument("--seed", help="chooses the part, instead of the commit")
     parser.add_argument("--list", action="store_true", help="only tell what there is")
     parser.add_argument("--coverage", type=Path, metavar="FILE", help="keep what is measured there")
     return parser
