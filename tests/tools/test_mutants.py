@@ -191,7 +191,7 @@ def test_one_of_twenty_is_tried_that_the_commit_chooses(program: Path) -> None:
     for each in lots:
         assert len(identities) / LOTS * 0.5 < len(each) < len(identities) / LOTS * 1.5
     # Another commit, another lot: within so many each has had its turn.
-    assert {lot(f"commit {number}") for number in range(100)} == set(range(LOTS))
+    assert {lot(f"commit {number}") for number in range(1000)} == set(range(LOTS))
 
 
 def test_without_a_checkout_the_version_chooses(program: Path) -> None:
