@@ -1556,11 +1556,14 @@ class _Call(Generic[R]):
 
     def end(self, own: float | None) -> float:
         """When a try that begins now is over; own: the client's time-out."""
-        limit = _TRY_SECONDS if self.patient or self.wait else own
-        end = math.inf if limit is None else time.monotonic() + limit + self.wait
+        limit, now = _TRY_SECONDS if self.patient or self.wait else own, time.monotonic()
+        if limit is None:
+            limit = math.inf
         if self.until is None:
-            return end
-        return min(end, self.until + (_GRACE if self.patient else 0))
+            return now + limit + self.wait
+        if not self.patient:  # so that a line which has fallen silent leaves time for another
+            limit = min(limit, max((self.until - now) / 2, 0.45))
+        return min(now + limit + self.wait, self.until + (_GRACE if self.patient else 0))
 
     def opened_by(self, end: float) -> float:
         """When it must have a connection, if that try is over then."""
@@ -4101,6 +4104,7 @@ class _HoldingSteps(Generic[D]):
         self._lease = queue._lease_of(lease)
         self._held: list[D] = []  # in the order they came; replaced as a whole at each fetch
         self._helper: _Helper | None = None
+        self._is_left = False
         self._pid = os.getpid()
 
     def _fetch(
@@ -4159,6 +4163,8 @@ class _HoldingSteps(Generic[D]):
                 await duty()
             except Exception as error:
                 # Whatever it is, a credential provider's own error too: the next one may succeed.
+                if self._is_left:
+                    return  # who leaves tells what was not given back
                 log.warning("queue %s: not renewed or acked: %s", self._queue.name, error)
 
     def _duties(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
@@ -4169,6 +4175,7 @@ class _HoldingSteps(Generic[D]):
         await self._end_helper()
 
     async def _end_helper(self) -> None:
+        self._is_left = True
         helper, self._helper = self._helper, None
         if helper is not None and self._pid == os.getpid():
             await helper.end()

@@ -381,7 +381,7 @@ def test_many_large_payloads_on_a_slow_line_are_not_all_copied_at_once(
         assert len({uid for uid in uids if isinstance(uid, str)}) == 200
         assert client.hlen("srq:test:items") == 200
         assert {client.hstrlen("srq:test:items", uid) for uid in uids} == {len(payload)}
-        assert most < 50_000_000 or not saferedisqueue.hiredis  # redis-py's writes have no bound
+        assert most < 120_000_000 or not saferedisqueue.hiredis  # redis-py's writes have no bound
         assert await queue.purge() == 200
 
     with Proxy(server) as proxy:
