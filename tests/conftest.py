@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ def own_server() -> Iterator[servers.Server]:
     """A server of the test's own, to be killed; its data outlives that."""
     with servers.Server(servers.find(), None, "--appendonly", "yes") as running:
         yield running
+
+
+@pytest.fixture
+def _left_to_no_other_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What an ended event loop has left is collected here, and complained of in no later test."""
+    yield
+    request.node.funcargs.clear()  # which may have the queue, and so what its loops left
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -167,6 +167,7 @@ def check_loops(queue: AsyncSafeRedisQueue[bytes]) -> None:
 
 
 @LEFT_BY_A_LOOP
+@pytest.mark.usefixtures("_left_to_no_other_test")
 def test_a_sentinel_that_hangs_holds_up_no_second_event_loop(watched: Watched) -> None:
     client = sentinel_of(redis.asyncio, watched, None).master_for(watched.name)
     check_loops(AsyncSafeRedisQueue(client=client, name="loops"))
@@ -219,6 +220,7 @@ def test_a_node_of_another_shard_that_hangs_holds_up_no_call(
 
 
 @LEFT_BY_A_LOOP
+@pytest.mark.usefixtures("_left_to_no_other_test")
 def test_a_node_that_hangs_holds_up_no_event_loop(cluster: Cluster, hung: Server) -> None:
     hang(hung)
     client = of_cluster(Asyncio(), cluster, hung, None)
@@ -226,6 +228,7 @@ def test_a_node_that_hangs_holds_up_no_event_loop(cluster: Cluster, hung: Server
 
 
 @LEFT_BY_A_LOOP
+@pytest.mark.usefixtures("_left_to_no_other_test")
 def test_a_client_of_a_cluster_that_is_gone_leaves_no_connection(
     stack: ExitStack, cluster: Cluster
 ) -> None:

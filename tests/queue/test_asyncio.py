@@ -251,6 +251,7 @@ def test_a_cancelled_wait_loses_nothing_and_leaves_no_reply_behind(
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
+@pytest.mark.usefixtures("_left_to_no_other_test")
 def test_a_loop_that_ends_with_waiting_tasks_strands_nothing(
     server: Server, client: redis.Redis
 ) -> None:
@@ -307,6 +308,7 @@ def test_connections_and_keys_are_as_many_as_tasks_however_many_calls(
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
+@pytest.mark.usefixtures("_left_to_no_other_test")
 def test_one_queue_works_in_one_event_loop_after_another(
     server: Server, client: redis.Redis
 ) -> None:

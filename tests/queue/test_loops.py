@@ -23,17 +23,14 @@ from servers import Server
 from topologies import Cluster, Watched
 
 # What an ended loop has left nobody closes, and redis-py before version 6 says so by errors.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),
+    pytest.mark.usefixtures("_left_to_no_other_test"),
+]
 
 Queue = AsyncSafeRedisQueue[bytes]
-
-
-@pytest.fixture(autouse=True)
-def _left_to_no_other_test() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 @pytest.fixture
