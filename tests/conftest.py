@@ -15,6 +15,7 @@ import servers
 import tls
 from combinations import AXES, ROWS, combinations
 from helpers import FACES, SETTINGS, Face, Make
+from lines import Lines
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +48,14 @@ def own_server() -> Iterator[servers.Server]:
     """A server of the test's own, to be killed; its data outlives that."""
     with servers.Server(servers.find(), None, "--appendonly", "yes") as running:
         yield running
+
+
+@pytest.fixture
+def lines(server: servers.Server, client: redis.Redis) -> Iterator[Lines]:
+    """The connections that others have to the shared server."""
+    counted = Lines(server)
+    yield counted
+    counted.close()
 
 
 @pytest.fixture

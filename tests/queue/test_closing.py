@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import wait as wait_for_all
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,6 @@ from servers import Server
 from topologies import elsewhere
 
 HANG = 10  # seconds after which what has not returned will not
-
-
-@pytest.fixture
-def lines(server: Server, client: redis.Redis) -> Iterator[Lines]:
-    counted = Lines(server)
-    yield counted
-    counted.close()
 
 
 @pytest.fixture

@@ -26,13 +26,6 @@ CALLS = 1  # asyncio: one connection for all calls, and one more for each wait
 
 
 @pytest.fixture
-def lines(server: Server, client: redis.Redis) -> Iterator[Lines]:
-    counted = Lines(server)
-    yield counted
-    counted.close()
-
-
-@pytest.fixture
 def stack() -> Iterator[ExitStack]:
     """Closes what a test opens, the latest first."""
     with ExitStack() as opened:

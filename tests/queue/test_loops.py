@@ -33,13 +33,6 @@ pytestmark = [
 Queue = AsyncSafeRedisQueue[bytes]
 
 
-@pytest.fixture
-def lines(server: Server, client: redis.Redis) -> Iterator[Lines]:
-    counted = Lines(server)
-    yield counted
-    counted.close()
-
-
 # -- whatever the client ---------------------------------------------------------------------------
 
 

@@ -40,13 +40,6 @@ def check_answers(queue: Any) -> None:
         assert queue.stats().total == 0
 
 
-@pytest.fixture
-def lines(server: Server, client: redis.Redis) -> Iterator[Lines]:
-    counted = Lines(server)
-    yield counted
-    counted.close()
-
-
 STRAYS = {
     "number": (2, b":0\r\n"),
     "two replies": (2, b":1\r\n*0\r\n"),
