@@ -31,20 +31,26 @@ States of an item, and what moves it:
 Keys, all beginning with ``srq:<name>:``; the first five are those of saferedisqueue 3.0.0:
 
     items       hash    uid -> payload, from put until ack
-    queue       list    uids that are ready: put pushes left, get takes right; at most one bell, ''
+    queue       list    uids that are ready: put pushes left, get takes right
     ackbuf      list    uids out with a consumer without a lease
     backup      list    the same, for longer than an interval: next to be requeued
     backuplock  string  expires; set while this interval's autoclean has been done
-    meta        hash    uid -> deliveries, time and token of the latest one, priority score
-    last:<slot> string  expires; a caller's latest numbered call and its answer
+    handed      list    the front of queue: what a wait was handed, until the claim behind it
+    meta        hash    uid -> deliveries, time and token of the latest one, priority score, ghosts
     leases      zset    uid -> deadline in ms, out with a consumer with a lease
     delayed     zset    uid -> due time in ms
     priority    zset    uid -> score, ready items of a priority other than zero
+    held        zset    uid -> when it was put, in ms: not to be got until it is released
     dead        zset    uid -> when it died, in ms
     reasons     hash    uid -> why it died
     paused      string  set while nobody may get
+    watch       string  expires; the due time, in ms, for which one who waits watches
+    call:<slot> string  expires; the number of a caller's latest put, ack, fail and so on
+    said:<slot> string  expires; its number and answer, where not all of it was done
+    last:<slot> string  expires; the number of its latest claim, and the uids it took
 
-The last six exist only while something uses them.
+All from handed to watch exist only while something uses them. An empty string in queue or handed
+is a bell: it wakes one who waits, to look for a priority or to watch for what is due next.
 
 To vendor it, copy this file: it needs Python 3.11 or later and the package ``redis``, nothing else.
 """
@@ -324,6 +330,7 @@ class Stats(NamedTuple):
     dead       dead letters
     total      all of them
     paused     True after pause
+    held       items that were put with held=True, and not released yet
     oldest     age in seconds of the item that is next, or None: no such item, or a uid without time
     """
 
@@ -334,6 +341,7 @@ class Stats(NamedTuple):
     total: int
     paused: bool
     oldest: float | None
+    held: int = 0
 
 
 class DeadItem(NamedTuple):
@@ -346,21 +354,39 @@ class DeadItem(NamedTuple):
     died_at: float
 
 
+_latest_uid_time = 0  # of this process, in 4096ths of a ms
+
+
+def _uid_times(count: int) -> range:
+    """Now, and later than all before, in 4096ths of a ms; unless the clock was put back."""
+    global _latest_uid_time
+    now, latest = (time.time_ns() << 12) // 1_000_000, _latest_uid_time
+    if now <= latest < now + 4_096_000:
+        now = latest + 1
+    _latest_uid_time = (
+        now + count - 1
+    )  # two threads may take the same: chance tells their uids apart
+    return range(now, now + count)
+
+
 def _new_uids(count: int) -> list[str]:
-    """UUIDs of version 7: the first 48 bits are the time in ms (RFC 9562, section 5.7)."""
-    now, chance = "%012x" % (time.time_ns() // 1_000_000), os.urandom(9 * count).hex()
-    front = f"{now[:8]}-{now[8:]}-7"
-    return [  # "8", one of the four that stand there: 72 bits of chance in each ms are enough
-        f"{front}{chance[i : i + 3]}-8{chance[i + 3 : i + 6]}-{chance[i + 6 : i + 18]}"
-        for i in range(0, 18 * count, 18)
-    ]
+    """UUIDs of version 7 in the order of time, also those of one moment.
+
+    The first 60 bits are the time (RFC 9562, section 5.7, and 6.2, method 3), the last ones chance.
+    """
+    chance = os.urandom(8 * count).hex()
+    uids = []
+    for i, when in enumerate(_uid_times(count)):
+        digits = f"{when:015x}"
+        front = f"{digits[:8]}-{digits[8:12]}-7{digits[12:]}"
+        uids.append(f"{front}-8{chance[16 * i : 16 * i + 3]}-{chance[16 * i + 3 : 16 * i + 15]}")
+    return uids
 
 
 def _new_uid() -> str:
     """One of them, in less time."""
-    digits = f"{time.time_ns() // 1_000_000:012x}{os.urandom(9).hex()}"
-    front = f"{digits[:8]}-{digits[8:12]}-7{digits[12:15]}"
-    return f"{front}-8{digits[15:18]}-{digits[18:]}"
+    digits = f"{_uid_times(1)[0]:015x}{os.urandom(8).hex()}"
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[12:15]}-8{digits[15:18]}-{digits[18:30]}"
 
 
 def _put_at(uid: str) -> float | None:
@@ -515,7 +541,7 @@ def exponential_backoff(
 # ---- Scripts -----------------------------------------------------------------------------------
 
 # Passages of Lua that scripts share, by name. A text says in a line "-- needs: ..." on which of
-# them it is built. For tools: no promise between minor versions.
+# them it is built; each uses the keys of a script by their names. Public, as `Script` is.
 PIECES: Final[dict[str, str]] = {
     "clock": """
 -- Now, in ms, as text: what a command is given as a number is formatted anew each time.
@@ -526,59 +552,45 @@ local function clock()
 end
 """,
     "call": """
--- What this very call was answered before, if it was sent before; an older call is refused.
-local known = redis.call('GET', last)
-local latest, said = string.match(known or '0 ', '^(%d+) (.*)$')
-local later = (latest or 0) - number
-if later > 0 then
+-- Whether this very call was made before, and what it was answered, or nil if all was done; an
+-- older call is refused. What the quick way has counted, without doing it, is taken back.
+if type(counted) == 'number' and redis.call('DECR', call) <= 0 then redis.call('DEL', call) end
+local latest = tonumber(redis.call('GET', call) or 0)
+local repeated = latest == tonumber(number)
+if latest > tonumber(number) then
   return redis.error_reply('SUPERSEDED the caller has made a later call')
 end
-local before = later == -1 and said or ''
-said = later == 0 and said
-
--- A slot is in use for half an hour, so an answer is kept as long at least.
-local function answer(text)
-  if known then
-    redis.call('SET', last, number .. ' ' .. text, 'KEEPTTL')
-  else
-    redis.call('SET', last, number .. ' ' .. text, 'PX', '3600000')
-  end
+local told = repeated and string.match(redis.call('GET', said) or '', '^' .. number .. ' (.*)$')
+-- Note that this call was made, and what it was answered, unless it is `all`. A slot is in use for
+-- half an hour, so an answer is kept as long at least.
+local function answer(text, all)
+  if text ~= all then redis.call('SET', said, number .. ' ' .. text, 'PX', '3600000') end
+  redis.call('SET', call, number, 'PX', '3600000')
+  return text
 end
 """,
-    # What is done most is first tried without the general way's many cases. Nothing may be written
-    # before `noted`; where that fails, the general way decides.
-    "noted": """
--- Note the answer before the call is done: one command instead of GET and SET. False, and nothing
--- has changed, unless the slot has been used, this call is its newest, and there is memory for it.
-local function noted(text)
-  local known = redis.pcall('SET', last, number .. ' ' .. text, 'KEEPTTL', 'XX', 'GET')
-  if not known or type(known) == 'table' then return false end
-  if tonumber(string.match(known, '^%d+') or 0) >= tonumber(number) then
-    redis.call('SET', last, known, 'KEEPTTL')
-    return false
-  end
-  return true
-end
--- The reply of a command that failed, after which this call may be made again.
-local function not_noted(failed)
-  redis.call('SET', last, number - 1 .. ' ', 'KEEPTTL')
-  return failed
+    "claims": """
+-- What is noted of the slot's latest claim: its number, and the uids that it took.
+local known = redis.call('GET', last)
+local latest = known and tonumber(string.match(known, '^%d+')) or 0
+local function note_claim(text)
+  redis.call('SET', last, number .. ' ' .. text, 'KEEPTTL')
+  if not known then redis.call('PEXPIRE', last, '3600000') end
 end
 """,
     "uids": """
--- Uids as one text, each with its length before it: a uid may be of any bytes.
+-- Uids as one text, after their lengths: a uid may be of any bytes.
 local function joined(uids)
-  local parts = {}
-  for i, uid in ipairs(uids) do parts[i] = #uid .. ':' .. uid end
-  return table.concat(parts)
+  local lengths = {}
+  for i, uid in ipairs(uids) do lengths[i] = #uid end
+  return table.concat(lengths, ',') .. ' ' .. table.concat(uids)
 end
 local function split(text)
-  local uids, at = {}, 1
-  while at <= #text do
-    local colon = string.find(text, ':', at, true)
-    local last_of_it = colon + string.sub(text, at, colon - 1)
-    uids[#uids + 1] = string.sub(text, colon + 1, last_of_it)
-    at = last_of_it + 1
+  local uids, lengths, all = {}, string.match(text, '^%d+ ([%d,]*) (.*)$')
+  local from = 1
+  for length in string.gmatch(lengths or '', '%d+') do
+    uids[#uids + 1] = string.sub(all, from, from + length - 1)
+    from = from + length
   end
   return uids
 end
@@ -586,26 +598,34 @@ end
     "meta": """
 -- meta of a uid is 'deliveries time token score': how often it was delivered, when (in ms) and as
 -- what for the last time, and the score of its priority. The time is BACK when it has come back
--- since, the token OVER when that delivery has ended otherwise; the score is '' without a priority.
-local BACK, OVER = '0', '-'
+-- since; the token is OVER when that delivery has ended otherwise, HANDED_BACK when it was not one;
+-- the score is '' without a priority. After that ' g' and a number, if there are ghosts: so many
+-- entries of the uid in the list were left there by an item that is gone.
+local BACK, OVER, HANDED_BACK = '0', '-', '<'
 local function meta_fields(about)
-  local deliveries, time, token, score = string.match(about or '', '^(%d+) (%d+) (%S+) (%-?%d*)$')
+  local deliveries, time, token, score, ghosts =
+    string.match(about or '', '^(%d+) (%d+) (%S+) (%-?%d*) ?g?(%d*)$')
   -- A foreign value must not keep an item from moving.
-  if not score or #score >= 20 then return 0, '', OVER, '' end
-  return tonumber(deliveries), time, token, score
+  if not score or #score >= 20 or #ghosts >= 10 then return 0, '', OVER, '', 0 end
+  return tonumber(deliveries), time, token, score, tonumber(ghosts) or 0
 end
-local function meta_value(deliveries, time, token, score)
-  return deliveries .. ' ' .. time .. ' ' .. token .. ' ' .. score
+local function meta_value(deliveries, time, token, score, ghosts)
+  local value = deliveries .. ' ' .. time .. ' ' .. token .. ' ' .. score
+  return ghosts > 0 and value .. ' g' .. ghosts or value
+end
+-- Of a uid whose item is gone, or new: its ghosts are all that stays.
+local function forget_meta(uid, ghosts)
+  if ghosts > 0 then
+    redis.call('HSET', meta, uid, meta_value(0, BACK, OVER, '', ghosts))
+  else
+    redis.call('HDEL', meta, uid)
+  end
 end
 """,
     "token": """
 -- Whether the delivery `token` is the latest one of an item with this meta.
 local function is_latest(token, about)
   return about and string.find(about, ' ' .. token .. ' ', 1, true)
-end
--- And whether it is neither over nor brought back.
-local function is_out(token, about)
-  return is_latest(token, about) and not string.find(about, '^%d+ 0 ')
 end
 """,
     "unlimited": """
@@ -616,28 +636,39 @@ local function lift_memory_limit()
 end
 """,
     "ring": """
--- A consumer that waits sees only the list: an empty string in it, the bell, tells of a priority.
+-- A consumer that waits sees only the list. An empty string at its end, a bell, wakes one, after
+-- what is before it has woken others: to look for a priority, or to watch when the next is due.
 local function ring()
-  if redis.call('EXISTS', queue) == 0 then redis.call('RPUSH', queue, '') end
+  if redis.call('LINDEX', queue, 0) ~= '' then redis.call('LPUSH', queue, '') end
 end
 """,
     "ready": """
 -- needs: meta ring
-local function make_ready(uid, about, end_of_queue)
+local function make_ready(uid, about)
   local _, _, _, score = meta_fields(about)
   if score == '' then
-    redis.call(end_of_queue or 'LPUSH', queue, uid)
+    redis.call('LPUSH', queue, uid)
   else
     redis.call('ZADD', priority, score, uid)
     ring()
   end
 end
 """,
-    "held": """
+    "delay": """
+-- needs: ring
+-- Delay an item until `due`. If it is the next to be due, and that is within `slice` ms, somebody
+-- who waits is to watch for it.
+local function delay_until(due, uid, now)
+  local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+  redis.call('ZADD', delayed, due, uid)
+  if due <= now + slice and not (first and tonumber(first) <= due) then ring() end
+end
+""",
+    "in_flight": """
 -- needs: meta token
 -- The key that holds `uid` while it is in flight, and its meta; nil if it is not, or if `token`
 -- (unless '') is not the token of its latest delivery.
-local function held(uid, token)
+local function in_flight(uid, token)
   local about = redis.call('HGET', meta, uid)
   if token ~= '' and not is_latest(token, about) then return nil end
   if redis.call('HEXISTS', items, uid) == 0 then return nil end
@@ -654,81 +685,113 @@ local function leave(place, uid)
   end
 end
 -- End a delivery in meta; `uncounted` of its item's deliveries are taken off.
-local function retire(uid, about, uncounted)
+local function retire(uid, about, token, uncounted)
   if not about then return end
-  local deliveries, _, _, score = meta_fields(about)
-  redis.call('HSET', meta, uid, meta_value(math.max(deliveries - uncounted, 0), BACK, OVER, score))
+  local deliveries, _, _, score, ghosts = meta_fields(about)
+  deliveries = math.max(deliveries - (uncounted or 0), 0)
+  redis.call('HSET', meta, uid, meta_value(deliveries, BACK, token, score, ghosts))
+end
+""",
+    "front": """
+-- needs: ready
+-- What waits was handed is the front of the queue; before anything else goes there it is put back.
+local function empty_handed()
+  while redis.call('LMOVE', handed, queue, 'LEFT', 'RIGHT') do end
+end
+-- Whether this entry of the list was handed back, and put before `uid`: a uid of the queue's own,
+-- of 36 characters, tells when.
+local function is_before(entry, uid)
+  if not entry or #entry ~= 36 or #uid ~= 36 or entry > uid then return false end
+  local _, _, token = meta_fields(redis.call('HGET', meta, entry))
+  return token == HANDED_BACK and redis.call('HEXISTS', items, entry) == 1
+end
+-- To the front of the queue, but behind what was handed back too and put before it. Those move on
+-- by a place, the first of them first, so that none is ever without one.
+local function make_next(uid, about)
+  local _, _, _, score = meta_fields(about)
+  if score ~= '' then return make_ready(uid, about) end
+  empty_handed()
+  local passed = {}
+  while #passed < 100 do
+    local entry = redis.call('LINDEX', queue, -1 - #passed)
+    if not is_before(entry, uid) then break end
+    passed[#passed + 1] = entry
+  end
+  redis.call('RPUSH', queue, passed[1] or uid)
+  for i = 1, #passed do redis.call('LSET', queue, -1 - i, passed[i + 1] or uid) end
 end
 """,
     "give_back": """
--- needs: ready held
+-- needs: front in_flight
 -- Give an item in flight back, to the front of the queue.
 local function give_back(uid, token, uncounted)
-  local place, about = held(uid, token)
+  local place, about = in_flight(uid, token)
   if not place then return 0 end
-  retire(uid, about, uncounted)
-  make_ready(uid, about, 'RPUSH')
+  retire(uid, about, HANDED_BACK, uncounted)
+  make_next(uid, about)
   leave(place, uid)
   return 1
 end
 """,
-    "moved": """
--- needs: meta
--- Give back what a BLMOVE has moved to ackbuf for a caller whose latest answer is of the time
--- `seen`, unless it was requeued and claimed meanwhile.
-local function give_moved_back(uid, seen)
-  local _, time, token = meta_fields(redis.call('HGET', meta, uid))
-  if token ~= OVER and tonumber(time) >= tonumber(seen) then return end
-  for _, list in ipairs({ackbuf, backup}) do  -- autoclean may have come in between
-    if redis.call('LPOS', list, uid) then
-      redis.call('RPUSH', queue, uid)
-      redis.call('LREM', list, 1, uid)
-      return
-    end
-  end
-end
-""",
     "forget": """
--- needs: token
--- Forget the items of ARGV[i] to ARGV[stop], uid and token in turn, wherever they stand; how many.
--- With a token, unless '', only if it is that of the latest delivery.
-local function forget(i, stop)
-  local uids, mine, about = {}, {}, nil
-  for j = i, stop, 2 do uids[#uids + 1] = ARGV[j] end
-  for j, found in ipairs(redis.call('HMGET', meta, unpack(uids))) do
+-- needs: meta token
+-- Of uids and tokens in turn, from ARGV[i] on, those uids, with their meta, whose latest delivery
+-- the token is; or is '', which is not fenced.
+local function theirs(i)
+  local uids, mine, abouts = {}, {}, {}
+  for j = i, #ARGV, 2 do uids[#uids + 1] = ARGV[j] end
+  for j, about in ipairs(uids[1] and redis.call('HMGET', meta, unpack(uids)) or {}) do
     local token = ARGV[i + 2 * j - 1]
-    if token == '' or is_latest(token, found) then
-      mine[#mine + 1] = uids[j]
-      about = found
+    if token == '' or is_latest(token, about) then
+      mine[#mine + 1], abouts[#mine + 1] = uids[j], about
     end
   end
-  if not mine[1] then return 0 end
-  local there = redis.call('HDEL', items, unpack(mine))
-  redis.call('HDEL', meta, unpack(mine))
-  if there > 0 and redis.call('ZREM', leases, unpack(mine)) < #mine then
-    -- In a list it may stay: get drops a uid without an item. But to look for one is quick. What
-    -- was found there is all, unless its time says that it is not out: that was a second copy.
-    if mine[2] or redis.call('LREM', ackbuf, -1, mine[1]) == 0
-        and redis.call('LREM', backup, -1, mine[1]) == 0
-        or about and string.find(about, '^%d+ 0 ') then
-      for _, set in ipairs({delayed, priority, dead}) do redis.call('ZREM', set, unpack(mine)) end
-      redis.call('HDEL', reasons, unpack(mine))
-    end
-  end
-  return there
+  return mine, abouts
 end
-""",
-    "forget_one": """
--- Forget an item that its holder has done, wherever it stands; 0 if it was gone, or an error.
-local function forget_one(uid)
-  local there = redis.pcall('HDEL', items, uid)
-  if type(there) == 'table' then return there end
-  redis.call('HDEL', meta, uid)
-  if there == 1 and redis.call('ZREM', leases, uid) == 0
-      and redis.call('LREM', ackbuf, -1, uid) == 0 and redis.call('LREM', backup, -1, uid) == 0 then
-    for _, set in ipairs({delayed, priority, dead}) do redis.call('ZREM', set, uid) end
-    redis.call('HDEL', reasons, uid)
+-- Take a uid out of the list, if that is quick: within `reach` places of either end.
+local function take_out(uid, reach)
+  for _, count in ipairs({1, -1}) do
+    if redis.call('LPOS', queue, uid, 'RANK', count, 'MAXLEN', reach) then
+      return redis.call('LREM', queue, count, uid)
+    end
   end
+  return redis.call('LREM', handed, 1, uid)
+end
+-- Take a uid away that is not leased; 1 if its entry in the list stays, as a ghost, else 0.
+local function leave_wherever(uid, about, reach)
+  -- What is found in flight is all, unless its time says that it has come back: then that is a
+  -- second copy.
+  local found = redis.call('LREM', ackbuf, -1, uid)
+  if found == 0 then found = redis.call('LREM', backup, -1, uid) end
+  if found == 1 and not (about and string.find(about, '^%d+ 0 ')) then return 0 end
+  for _, set in ipairs({delayed, priority, held, dead}) do
+    found = found + redis.call('ZREM', set, uid)
+  end
+  redis.call('HDEL', reasons, uid)
+  return found + take_out(uid, reach) == 0 and 1 or 0
+end
+-- The items of these uids, with their meta, are gone: so are their places, and meta.
+local function forget_places(uids, abouts)
+  local leased = redis.call('ZREM', leases, unpack(uids)) == #uids
+  local reach = math.max(math.floor(1000 / #uids), 10)
+  for i, uid in ipairs(uids) do
+    local about = abouts[i]
+    -- Most end with the blank before a score, and have neither one nor ghosts.
+    local ghosts = about and string.byte(about, -1) ~= 32 and select(5, meta_fields(about)) or 0
+    if not leased and (uids[2] == nil or about and string.find(about, '^%d+ 0 ')) then
+      ghosts = ghosts + leave_wherever(uid, about, reach)
+    end
+    if ghosts > 0 then
+      forget_meta(uid, ghosts)
+      uids[i] = ''
+    end
+  end
+  redis.call('HDEL', meta, unpack(uids))
+end
+-- Forget items, wherever they stand; how many there were.
+local function forget(uids, abouts)
+  local there = uids[1] and redis.call('HDEL', items, unpack(uids)) or 0
+  if there > 0 then forget_places(uids, abouts) end
   return there
 end
 """,
@@ -736,24 +799,23 @@ end
 -- needs: ready
 -- Make ready what has lapsed, is due, or whose holder went away. Its time is over; its token stays,
 -- so that its holder may still ack. But what was claimed after `before` is out elsewhere: then this
--- is a second copy, to be found by that time. Returns whether it has a priority.
+-- is a second copy, to be found by that time.
 local function bring_back(uid, before)
+  if redis.call('HEXISTS', items, uid) == 0 then return end
   local about = redis.call('HGET', meta, uid)
-  local deliveries, time, token, score = meta_fields(about)
+  local deliveries, time, token, score, ghosts = meta_fields(about)
   make_ready(uid, about)
   if about and (tonumber(time) or 0) <= before then
-    redis.call('HSET', meta, uid, meta_value(deliveries, BACK, token, score))
+    redis.call('HSET', meta, uid, meta_value(deliveries, BACK, token, score, ghosts))
   end
-  return score ~= ''
 end
 """,
     "autoclean": """
 -- needs: bring_back
 -- backup is emptied into queue, a hundred at most, then takes over ackbuf, and only then the lock
--- is set: so it can stop anywhere and be resumed. ttl: of the lock, in ms. Returns whether one that
--- came back has a priority.
-local function autoclean(ttl, now)
-  local found = false
+-- is set: so it can stop anywhere and be resumed.
+local function autoclean(now, interval)
+  local ttl = redis.call('PTTL', backuplock)
   if ttl == -1 then
     -- Of a 3.0.0 that died while it requeued, or of one that is just slow: give it time.
     redis.call('PEXPIRE', backuplock, math.max(10 * interval, 600000))
@@ -761,7 +823,7 @@ local function autoclean(ttl, now)
     for _ = 1, 100 do
       local uid = redis.call('LINDEX', backup, -1)
       if not uid then break end
-      found = bring_back(uid, now - interval) or found
+      bring_back(uid, now - interval)
       redis.call('RPOP', backup)
     end
     if redis.call('EXISTS', backup) == 0 then
@@ -769,19 +831,50 @@ local function autoclean(ttl, now)
       redis.call('SET', backuplock, 1, 'PX', interval)
     end
   end
-  return found
 end
 """,
-    "next_due": """
--- The ms until the next item lapses or is due, or -1.
-local function next_due(now)
-  local least = -1
-  for _, set in ipairs(redis.call('EXISTS', leases, delayed) > 0 and {leases, delayed} or {}) do
-    local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
-    local wait = first[1] and math.max(first[2] - now, 1)
-    if wait and (least < 0 or wait < least) then least = wait end
+    "keep_house": """
+-- needs: autoclean
+-- Make ready what has lapsed or is due, a hundred of each at most, and what holders left.
+local function keep_house(now, interval)
+  for _, set in ipairs({leases, delayed}) do
+    for _, uid in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, 100)) do
+      bring_back(uid, now)
+      redis.call('ZREM', set, uid)
+    end
   end
-  return least
+  if interval ~= '' then autoclean(now, interval) end
+end
+""",
+    "watch": """
+-- needs: ring
+-- The first score of a sorted set, in whole ms, or nil.
+local function first_of(set)
+  local score = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')[2]
+  return score and math.ceil(tonumber(score))
+end
+-- Whether `due` is within a slice, and nobody who waits watches for it or for an earlier time.
+local function is_unwatched(due, now, slice)
+  if not due or due > now + slice then return false end
+  local watched = redis.call('GET', watch)
+  return not watched or tonumber(watched) > due
+end
+-- One who waits watches for the next time at which something lapses or is due: the ms until then
+-- for who is to do it, else -1.
+local function to_watch(now, slice)
+  local due, lapse = first_of(delayed), first_of(leases)
+  if lapse and not (due and due <= lapse) then due = lapse end
+  if not is_unwatched(due, now, slice) then return -1 end
+  local wait = math.max(due - now, 1)
+  redis.call('SET', watch, string.format('%.0f', now + wait), 'PX', wait)
+  return wait
+end
+-- Who watches no longer, or took a bell and does not wait, leaves that to another.
+local function stop_watching(watching)
+  if watching ~= '' and redis.call('GET', watch) == watching then redis.call('DEL', watch) end
+end
+local function pass_on(now, slice)
+  if is_unwatched(first_of(delayed), now, slice) then ring() end
 end
 """,
 }
@@ -801,19 +894,20 @@ def _pieces(text: str, there: Sequence[str] = ()) -> dict[str, str]:
 class Script:
     """A move of an item: one Lua script, which the server runs atomically.
 
-    ``keys`` and ``args`` name KEYS and ARGV for the body. The last key is always ``last``, the
-    caller's; the first two arguments are always ``number``, that of the call, and ``at``, the time
-    in ms or '' for the server's own; what follows the named arguments begins at ARGV[rest].
-    ``quick`` is a shorter way for the most frequent case, which ends as ``body`` would. Both may
-    begin with a line ``-- needs: ...`` that names `PIECES`; all have ``clock``, and the body
-    ``call``. ``reply`` is the class of what it answers, int or list (of at least so many values),
-    if that is to be looked at.
+    keys, args: the names of KEYS and ARGV, as the Lua names them. After the keys come those of the
+        caller's slot; before the arguments ``number``, that of the call, and ``at``, the time in ms
+        or '' for the server's own. What follows the named arguments begins at ARGV[rest].
+    body: the move. It may begin with a line ``-- needs: ...`` that names `PIECES`.
+    quick: a shorter way for the most frequent case, before it, which ends as ``body`` would. It has
+        no functions, because each that is made costs as much as a command.
+    slot: the names of the keys of the slot: ``call said`` of a numbered call, whose body has the
+        piece ``call``; ``last`` of a claim; none of what only looks.
+    reply: the class of what it answers, int or list (of at least ``least`` values), if that is to
+        be looked at.
 
     A script that errors half-way is not rolled back. So each adds a place before it removes the
     other: stopped after any of its commands it leaves a uid twice, or one without an item, and get
     drops both; never an item without a place.
-
-    For tools: no promise between minor versions.
     """
 
     def __init__(
@@ -822,21 +916,26 @@ class Script:
         args: str,
         body: str,
         quick: str = "",
+        *,
+        slot: str = "call said",
         reply: type | None = None,
         least: int = 0,
     ) -> None:
-        self.keys, self.reply, self.least = keys.split(), reply, least
-        names = ["number", "at", *args.split()]
+        self.keys, self.slot, self.reply, self.least = keys.split(), slot.split(), reply, least
+        names = ("number", "at", *args.split())
         arguments = ", ".join(f"ARGV[{i}]" for i in range(1, len(names) + 1))
-        early = {"clock": PIECES["clock"], **_pieces(quick)}
+        early = _pieces(quick)
         general = _pieces(body, tuple(early))
+        if "clock" not in early:
+            general = {"clock": PIECES["clock"], **general}
+        if "call" in self.slot:
+            quick, general = f"local counted\n{quick}", {"call": PIECES["call"], **general}
         self.text = "".join(
             (
-                f"local {', '.join([*self.keys, 'last'])} = unpack(KEYS)\n",
+                f"local {', '.join([*self.keys, *self.slot])} = unpack(KEYS)\n",
                 f"local {', '.join(names)}, rest = {arguments}, {len(names) + 1}\n",
                 *early.values(),
                 quick,
-                PIECES["call"],
                 *general.values(),
                 body,
             )
@@ -850,47 +949,46 @@ PUT_NEW = Script(
     """
 -- Queue the items of ARGV[rest], uid and payload in turn, whose uids are new: nobody need look for
 -- them. Returns how many.
-if said then
-  redis.call('HDEL', items, last)  -- there is none; but after a write the next needs no memory
-  answer(said)  -- written again: WAIT speaks of the writes of this connection only
-  return tonumber(said)
+if repeated then
+  redis.call('HDEL', items, call)  -- there is none; but after a write the next needs no memory
+else
+  redis.call('LPUSH', queue, unpack(uids))
+  redis.call('HSET', items, unpack(ARGV, rest))
 end
-local uids = {}
-for i = rest, #ARGV, 2 do uids[#uids + 1] = ARGV[i] end
-redis.call('LPUSH', queue, unpack(uids))
-redis.call('HSET', items, unpack(ARGV, rest))
-answer(#uids)
-return #uids
+return answer(#uids, #uids)  -- written again: WAIT speaks of the writes of this connection only
 """,
     """
--- needs: noted
+-- The first command of a call counts it: so it is noted that all of it was done, if none of the
+-- next fails, and INCR tells at once whether it is the next of its slot.
 local uids = {}
 for i = rest, #ARGV, 2 do uids[#uids + 1] = ARGV[i] end
-if noted(#uids) then
+counted = redis.pcall('INCR', call)
+if counted == number + 0 then
   local done = redis.pcall('LPUSH', queue, unpack(uids))
-  if type(done) == 'table' then return not_noted(done) end
-  done = redis.pcall('HSET', items, unpack(ARGV, rest))
-  if type(done) ~= 'table' then return #uids end
-  not_noted(done)
-  for _, uid in ipairs(uids) do redis.call('LREM', queue, 1, uid) end
-  return done
+  local stored = type(done) == 'number' and redis.pcall('HSET', items, unpack(ARGV, rest))
+  if type(stored) == 'number' then return #uids end
+  for _, uid in ipairs(stored and uids or {}) do redis.call('LREM', queue, 1, uid) end
+  redis.call('DECR', call)  -- the call may be made again
+  return stored or done
 end
 """,
     reply=int,
 )
 
 PUT = Script(
-    "items queue meta delayed priority",
-    "delay due level maxsize",
+    "items queue meta delayed priority held",
+    "delay due level maxsize hold slice",
     """
--- needs: meta unlimited ring
+-- needs: meta unlimited delay
 -- Queue the items of ARGV[rest], uid and payload in turn, that are not there yet.
 -- delay, due: ms from now, or ms since the epoch, or ''. level: the priority. maxsize: or ''.
+-- hold '1': they are held. slice: ms, of those who wait.
 -- Returns how many were put, or -1 if they would be more than maxsize.
-if said then
+local all = (#ARGV - rest + 1) / 2
+if repeated then
   lift_memory_limit()
-  answer(said)  -- written again: WAIT speaks of the writes of this connection only
-  return tonumber(said)
+  -- Written again: WAIT speaks of the writes of this connection only.
+  return answer(tonumber(told or all), all)
 end
 local uids, fields, count = {}, {}, 0
 for i = rest, #ARGV, 2 do
@@ -901,234 +999,344 @@ for i = rest, #ARGV, 2 do
   end
 end
 if maxsize ~= '' and count > 0 and redis.call('HLEN', items) + count > tonumber(maxsize) then
-  count = -1
-elseif count > 0 and level == '0' and delay == '' and due == '' then
-  redis.call('LPUSH', queue, unpack(uids))
-  redis.call('HDEL', meta, unpack(uids))  -- what a 3.0.0 left of an item of that uid
-  redis.call('HSET', items, unpack(fields))
-elseif count > 0 then
-  -- The score is the priority's base and the time of put: 1,000 times 2^43 ms is exact in a
-  -- double. Within a priority it only grows, so that equal ones are first in, first out.
-  local now, base = clock(), -level * 8796093022208
-  local top = redis.call('ZREVRANGEBYSCORE', priority, base + 8796093022207, base,
-    'WITHSCORES', 'LIMIT', 0, 1)
-  local score = math.max(base + now, tonumber(top[2] or base))
-  if delay ~= '' then due = now + delay end
-  for i, uid in ipairs(uids) do
-    score = score + 1
-    -- Also for a delayed one, or a ghost of that uid in the queue would be delivered early.
-    local own = level ~= '0' and string.format('%.0f', score) or ''
-    redis.call('HSET', meta, uid, meta_value(0, BACK, OVER, own))
-    if due ~= '' then
-      redis.call('ZADD', delayed, due + (i - 1) / 1000, uid)
+  return answer(-1)
+elseif count == 0 then
+  return answer(0)
+end
+-- The score is the priority's base and the time of put: 1,000 times 2^43 ms is exact in a double.
+-- Within a priority it only grows, so that equal ones are first in, first out.
+local now, base, score = tonumber(clock()), -level * 8796093022208, ''
+local top = level ~= '0' and redis.call('ZREVRANGEBYSCORE', priority, base + 8796093022207, base,
+  'WITHSCORES', 'LIMIT', 0, 1)[2] or base
+if delay ~= '' then due = now + delay end
+local plain = level == '0' and due == '' and hold == ''
+for i, uid in ipairs(uids) do
+  -- What a 3.0.0 left of an item of that uid is not of this one; its ghosts are.
+  local _, _, _, _, ghosts = meta_fields(redis.call('HGET', meta, uid))
+  if level ~= '0' then score = string.format('%.0f', math.max(base + now, top) + i) end
+  if plain then
+    redis.call('LPUSH', queue, uid)
+    forget_meta(uid, ghosts)
+  else
+    -- In any case: a ghost of that uid in the list is known by it.
+    redis.call('HSET', meta, uid, meta_value(0, BACK, OVER, score, ghosts))
+    if hold ~= '' then
+      redis.call('ZADD', held, string.format('%.0f', now), uid)
+    elseif due ~= '' then
+      delay_until(due + (i - 1) / 1000, uid, now)
     else
-      redis.call('ZADD', priority, string.format('%.0f', score), uid)
+      redis.call('ZADD', priority, score, uid)
     end
   end
-  redis.call('HSET', items, unpack(fields))
-  if due == '' then ring() end
 end
-answer(count)
-return count
+redis.call('HSET', items, unpack(fields))
+if level ~= '0' and due == '' and hold == '' then ring() end
+return answer(count, all)
 """,
     reply=int,
 )
 
-CLAIM = Script(
-    "items queue ackbuf backup backuplock meta leases delayed priority dead reasons paused",
-    "token interval lease count most woken moved seen",
-    """
--- needs: uids held forget unlimited moved autoclean next_due
--- Ack ARGV[rest], uid and token in turn; bring back what is due and what its holders left; then
--- hand out up to `count` ready uids as the delivery `token`.
--- interval: ms between two autocleans, or ''. lease: ms, or '' for none. most: deliveries, or ''.
--- woken '1': a BLMOVE put `moved` into ackbuf for this caller, whose latest answer is of `seen`.
--- Returns now, a verdict, a deadline (0: none), and uid, payload, deliveries of each delivery. The
--- verdict, if there is none: 0 claim again, -1 nothing is due, -2 paused, else ms until the next.
-local now, out = clock(), {}
-local ends = lease ~= '' and string.format('%.0f', now + lease)
-local reply = {tonumber(now), 0, tonumber(ends or 0)}
-if said then
-  for _, uid in ipairs(split(said)) do
-    local place, about = held(uid, token)
-    if place then
-      if place == leases then reply[3] = tonumber(redis.call('ZSCORE', leases, uid)) end
-      for _, value in ipairs({uid, redis.call('HGET', items, uid), (meta_fields(about))}) do
-        reply[#reply + 1] = value
-      end
+
+# Settles deliveries that are out, all of them with a lease, or one without; they are in ARGV[rest],
+# uid and token in turn. Then `there` is how many items there were, and else no number, and nothing
+# was done. Of a uid with a priority or ghosts meta does not end with a blank: the rest is for
+# `forget`. Without functions, because each that is made costs as much as a command.
+_SETTLE_OUT: Final = """
+local uids, out = {}, true
+for i = rest, #ARGV, 2 do uids[#uids + 1] = ARGV[i] end
+local abouts = redis.pcall('HMGET', meta, unpack(uids))
+for i = 1, #uids do
+  local its = abouts[i]
+  out = out and its and string.byte(its, -1) == 32 and not string.find(its, '^%d+ 0 ')
+    and string.find(its, ' ' .. ARGV[rest + 2 * i - 1] .. ' ', 1, true)
+end
+local there = out and redis.pcall('HDEL', items, unpack(uids))
+if type(there) == 'number' then
+  if redis.call('ZREM', leases, unpack(uids)) < #uids and not uids[2]
+      and redis.call('LREM', ackbuf, -1, uids[1]) == 0 then
+    redis.call('LREM', backup, -1, uids[1])
+  end
+  redis.call('HDEL', meta, unpack(uids))
+end
+"""
+
+# What was never delivered, from the front of the list, if nothing rarely used is in use. The first
+# write may fail; after it none does for want of memory.
+_CLAIM_QUICK: Final = """
+local from = (how == '' or how == 'w') and queue or (how == 'b' or how == 'bw') and handed
+if number + 0 <= latest then
+  from = nil
+elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused, handed) == 0 then
+  local entries = redis.call('LRANGE', queue, '-' .. count, '-1')
+  local n, ends, reply = #entries, 0, nil
+  local payloads = n > 0 and redis.call('HMGET', items, unpack(entries))
+  local abouts = n > 0 and redis.call('HMGET', meta, unpack(entries))
+  if n > 0 and lease ~= '' then ends = clock() + lease end
+  reply = n > 0 and {0, n < tonumber(count) and -1 or 0, ends}
+  local uids, lengths, notes, places, bytes, seen = {}, {}, {}, {}, 0, {}
+  for i = n, 1, -1 do
+    local uid, payload, r, j = entries[i], payloads[i], 3 * (n - i) + 3, n - i + 1
+    if not payload or abouts[i] or uid == '' or seen[uid] or bytes > 1000000 then
+      reply = nil
+      break
     end
+    seen[uid], uids[j], lengths[j] = true, uid, #uid
+    notes[2 * j - 1], notes[2 * j] = uid, about
+    places[2 * j - 1], places[2 * j] = ends, uid
+    reply[r + 1], reply[r + 2], reply[r + 3] = uid, payload, 1
+    bytes = bytes + #payload
+  end
+  if reply and type(redis.pcall('HSET', meta, unpack(notes))) == 'number' then
+    note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
+    if ends > 0 then
+      redis.call('ZADD', leases, unpack(places))
+    else
+      redis.call('LPUSH', ackbuf, unpack(uids))
+    end
+    redis.call('LTRIM', queue, '0', -n - 1)
+    return reply
+  end
+elseif from and count == '1'
+    and redis.call('EXISTS', priority, paused, from == queue and handed or paused) == 0 then
+  local uid = redis.call('LINDEX', from, '-1')
+  local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
+  if payload and redis.pcall('HSETNX', meta, uid, about) == 1 then
+    note_claim(#uid .. ' ' .. uid)
+    local ends = lease ~= '' and clock() + lease or 0
+    if ends > 0 then
+      redis.call('ZADD', leases, string.format('%.0f', ends), uid)
+      redis.call('RPOP', from)
+    else
+      redis.call('LMOVE', from, ackbuf, 'RIGHT', 'LEFT')
+    end
+    return {0, 0, ends, uid, payload, 1}
+  end
+end
+"""
+
+_CLAIM: Final = """
+-- needs: uids unlimited in_flight keep_house watch
+-- Settle ARGV[rest] and what follows; bring back what is due and what holders left; then hand out
+-- up to `count` uids that are ready.
+-- about: meta of a first delivery, as it would be now. lease: ms, or '' for none.
+-- how: letters: g the general way is due, b a BLMOVE into handed stands before this, a this call
+-- was sent before, w who calls will wait if there is nothing.
+-- terms: what only the general way needs, in one argument, because each costs: what is watched, or
+-- ''; ms of a slice; ms between two autocleans, or ''; most deliveries, or ''.
+-- Returns now (or 0), a verdict, a deadline (or 0), and uid, payload, deliveries of each delivery.
+-- The verdict: 0 there may be more, -1 not now, -2 paused, else watch so many ms for the next.
+if latest >= tonumber(number) then
+  lift_memory_limit()
+  if string.find(how, 'b', 1, true) and redis.call('EXISTS', paused) == 0 then
+    redis.call('LMOVE', handed, queue, 'LEFT', 'RIGHT')  -- wakes another for what this was handed
+  end
+  if latest > tonumber(number) then
+    return redis.error_reply('SUPERSEDED the caller has made a later call')
+  end
+end
+local token = string.match(about, '^%d+ %d+ (%S+) ')
+local watching, slice, interval, most = string.match(terms, '^(%d*) (%d+) (%d*) (%d*)$')
+local now, out = tonumber(clock()), {}
+local ends = lease ~= '' and string.format('%.0f', now + lease) or '0'
+local reply = {now, 0, tonumber(ends)}
+local function hand_out(uid, payload, deliveries)
+  local n = #reply
+  out[#out + 1], reply[n + 1], reply[n + 2], reply[n + 3] = uid, uid, payload, deliveries
+end
+if latest == tonumber(number) then
+  for _, uid in ipairs(split(known)) do
+    local place, latest_about = in_flight(uid, token)
+    if place == leases then reply[3] = tonumber(redis.call('ZSCORE', leases, uid)) end
+    if place then hand_out(uid, redis.call('HGET', items, uid), (meta_fields(latest_about))) end
   end
   return reply
 end
-local acked = ARGV[rest] and forget(rest, #ARGV) or 0
-if acked == 0 then lift_memory_limit() end
-if woken == '1' then give_moved_back(moved, seen) end
-
--- What most queues do not use, or not now, costs them these three commands.
-local rare = redis.call('EXISTS', delayed, priority, paused) > 0
-local lapsed = redis.call('ZCOUNT', leases, '-inf', now) > 0
-local ttl = interval ~= '' and redis.call('PTTL', backuplock) or 0
-if rare or lapsed or ttl < 0 then
-  for _, set in ipairs((rare or lapsed) and {leases, delayed} or {}) do
-    for _, uid in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, 100)) do
-      rare = bring_back(uid, tonumber(now)) or rare
-      redis.call('ZREM', set, uid)
-    end
-  end
-  rare = autoclean(ttl, now) or rare
-  if redis.call('EXISTS', paused) == 1 then
-    answer('')
-    reply[2] = -2
-    return reply
-  end
+lift_memory_limit()
+-- A claim that took nothing is noted only if it was sent before: its first copy may be to come.
+local function took_nothing(verdict)
+  if string.find(how, 'a', 1, true) then note_claim(' ') end
+  reply[2] = verdict
+  return reply
 end
+if redis.call('EXISTS', paused) == 1 then return took_nothing(-2) end
+keep_house(now, interval)
+stop_watching(watching)
 
--- Rounds: look at as many uids as are wanted, at one of priority; note what of them is delivered;
--- only then take them away.
-local wanted, looked, bytes, scans, exhausted = tonumber(count), 0, 0, 0, false
-local delivered_once, taken = meta_value(1, now, token, ''), {}
-while #out < wanted and looked < 1000 and bytes <= 1000000 and scans < 4 do
-  local from, uids = queue, nil
-  local first = rare and redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES') or {}
-  if first[1] and tonumber(first[2]) <= 0 then
-    from, uids = priority, {first[1]}
-  else
-    uids = redis.call('LRANGE', queue, out[1] and #out - wanted or '-' .. count, '-1')
-    if not uids[1] and first[1] then from, uids = priority, {first[1]} end
+-- Where the next uid stands, and it: of a priority above zero, in the list, of one below.
+local ranked = redis.call('EXISTS', priority) == 1
+local function next_ready()
+  local first = ranked and redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES') or {}
+  if first[1] and tonumber(first[2]) <= 0 then return priority, first[1] end
+  for _, list in ipairs({handed, queue}) do
+    local uid = redis.call('LINDEX', list, -1)
+    if uid then return list, uid end
   end
-  if not uids[1] then
-    exhausted = true
-    break
-  end
-  local abouts, places, notes = redis.call('HMGET', meta, unpack(uids)), {}, {}
-  local i = #uids
-  repeat
-    local uid, about = uids[i], abouts[i]
-    -- An item of the empty uid is nothing that a caller could ack: it is as if it were not there.
-    local payload = uid ~= '' and redis.call('HGET', items, uid)
-    local attempt, note, elsewhere = 1, nil, taken[uid]
-    if about and payload and not elsewhere then
-      local delivered, time, _, score = meta_fields(about)
-      attempt = delivered + 1
-      note = meta_value(attempt, now, token, score)
-      -- One that was delivered before may be a second copy: 3.0.0's fail makes such.
-      elsewhere = redis.call('ZSCORE', leases, uid) or redis.call('ZSCORE', delayed, uid)
-        or redis.call('ZSCORE', dead, uid)
-      if not elsewhere and time ~= BACK then
-        scans = scans + 1
-        elsewhere = redis.call('LPOS', ackbuf, uid) or redis.call('LPOS', backup, uid)
-      end
-    end
-    if not payload then
-      if about then redis.call('HDEL', meta, uid) end
-    elseif elsewhere then
-      -- It is dropped.
-    elseif most ~= '' and attempt > tonumber(most) then
-      redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
-      redis.call('ZADD', dead, now, uid)
-    else
-      if ends then places[#places + 1] = ends end
-      places[#places + 1] = uid
-      notes[#notes + 1] = uid
-      notes[#notes + 1] = note or delivered_once
-      out[#out + 1] = uid
-      local n = #reply
-      reply[n + 1], reply[n + 2], reply[n + 3] = uid, payload, attempt
-      bytes = bytes + #payload
-    end
-    taken[uid] = true
-    i = i - 1
-  until i == 0 or bytes > 1000000 or scans == 4
-  if notes[1] then
-    if ends then
-      redis.call('ZADD', leases, unpack(places))
-    else
-      redis.call('LPUSH', ackbuf, unpack(places))
-    end
-    redis.call('HSET', meta, unpack(notes))
-  end
+  return priority, first[1]
+end
+local function take_away(from, uid)
   if from == priority then
-    redis.call('ZREM', priority, uids[1])
-  elseif #uids == 1 then
-    redis.call('RPOP', queue)
+    redis.call('ZREM', priority, uid)
   else
-    redis.call('LTRIM', queue, '0', i - 1 - #uids)
-  end
-  looked = looked + #uids - i
-end
-if rare then
-  if redis.call('EXISTS', priority) == 1 then
-    ring()
-  elseif redis.call('LINDEX', queue, -1) == '' then
-    redis.call('RPOP', queue)
+    redis.call('RPOP', from)
   end
 end
-if exhausted and #out == 0 then
-  reply[2] = next_due(now)
-  if redis.call('EXISTS', items) == 0 then
-    redis.call('UNLINK', ackbuf, backup, meta, leases, delayed, priority, dead, reasons)
+-- An item that was delivered before, or has ghosts, may stand elsewhere too. Long lists are
+-- searched four times at most.
+local searches = 0
+local function stands_elsewhere(from, uid, time)
+  for _, set in ipairs({leases, delayed, held, dead}) do
+    if redis.call('ZSCORE', set, uid) then return true end
   end
+  if from ~= priority and redis.call('ZSCORE', priority, uid) then return true end
+  if time == BACK then return false end
+  searches = searches + 1
+  return redis.call('LPOS', ackbuf, uid) or redis.call('LPOS', backup, uid)
 end
-answer(joined(out))
-return reply
-""",
-    """
--- needs: uids noted token meta forget_one
--- One item that was never delivered, nothing rarely used in use, nothing due, and at most one ack.
-local uid = count == '1' and woken ~= '1' and not ARGV[rest + 2]
-  and redis.call('LINDEX', queue, '-1')
-local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
-local done, now = ARGV[rest], payload and clock()
-if payload and not redis.call('HGET', meta, uid)
-    and (not done or is_out(ARGV[rest + 1], redis.call('HGET', meta, done)))
-    and redis.call('EXISTS', delayed, priority, paused) == 0
-    and redis.call('ZCOUNT', leases, '-inf', now) == 0
-    and (interval == '' or redis.call('PTTL', backuplock) >= 0)
-    and noted(joined({uid})) then
-  if done then
-    local there = forget_one(done)
-    if type(there) == 'table' then return not_noted(there) end
+local function stands_twice(uid)
+  local count, all = 0, true
+  for _, list in ipairs({handed, queue}) do
+    count = count + #redis.call('LPOS', list, uid, 'RANK', -1, 'COUNT', 2, 'MAXLEN', 10000)
+    all = all and redis.call('LLEN', list) <= 10000
   end
-  local ends = lease ~= '' and string.format('%.0f', now + lease)
-  if ends then
+  searches = searches + 1
+  return count > 1, all
+end
+-- Whether this entry is a second copy, and how many ghosts there are without it. None is dropped
+-- that is not proven to be one: an item whose ghosts were counted wrongly would be lost.
+local function is_copy(from, uid, time, ghosts)
+  local copy, all = stands_elsewhere(from, uid, time), false
+  if from == priority or ghosts == 0 then return copy, ghosts end
+  if not copy then copy, all = stands_twice(uid) end
+  if copy then return true, ghosts - 1 end
+  return false, all and 0 or ghosts
+end
+local function deliver(from, uid, payload, deliveries, score, ghosts)
+  if lease ~= '' then
     redis.call('ZADD', leases, ends, uid)
   else
     redis.call('LPUSH', ackbuf, uid)
   end
-  redis.call('HSET', meta, uid, meta_value(1, now, token, ''))
-  redis.call('RPOP', queue)
-  return {tonumber(now), 0, tonumber(ends or 0), uid, payload, 1}
+  local time = string.format('%.0f', now)
+  redis.call('HSET', meta, uid, meta_value(deliveries, time, token, score, ghosts))
+  take_away(from, uid)
+  hand_out(uid, payload, deliveries)
 end
-""",
-    reply=list,
-    least=3,
-)
+
+local looked, bytes, bell, verdict = 0, 0, false, 0
+while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches < 4 do
+  local from, uid = next_ready()
+  if not uid then
+    verdict = -1
+    break
+  end
+  looked = looked + 1
+  local latest_about, payload = redis.call('HGET', meta, uid), redis.call('HGET', items, uid)
+  local deliveries, time, delivery, score, ghosts = meta_fields(latest_about)
+  local copy, others = false, ghosts
+  if payload and latest_about then copy, others = is_copy(from, uid, time, ghosts) end
+  -- What was neither settled nor handed back may have killed its holder. It is handed out alone, so
+  -- that the next one it kills tells which it was.
+  local alone = delivery ~= OVER and delivery ~= HANDED_BACK
+  if not payload or uid == '' then
+    bell = bell or uid == ''
+    if latest_about then forget_meta(uid, math.max(ghosts - 1, 0)) end
+    take_away(from, uid)
+  elseif copy then
+    if others ~= ghosts then
+      redis.call('HSET', meta, uid, meta_value(deliveries, time, delivery, score, others))
+    end
+    take_away(from, uid)
+  elseif most ~= '' and deliveries >= tonumber(most) then
+    redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
+    redis.call('ZADD', dead, now, uid)
+    take_away(from, uid)
+  elseif alone and out[1] then
+    verdict = -1
+    break
+  else
+    deliver(from, uid, payload, deliveries + 1, score, others)
+    bytes = bytes + #payload
+    if alone then
+      verdict = -1
+      break
+    end
+  end
+end
+if verdict == -1 and not out[1] and redis.call('EXISTS', items) == 0 then
+  redis.call('UNLINK', handed, ackbuf, backup, meta, leases, delayed, priority, held, dead, reasons)
+end
+if verdict == -1 and not out[1] and string.find(how, 'w', 1, true) then
+  return took_nothing(to_watch(now, slice))
+end
+-- Who goes leaves to another what a bell, or its watch, was for.
+if ranked and out[1] and redis.call('EXISTS', priority) == 1 then ring() end
+if bell or watching ~= '' then pass_on(now, slice) end
+if not out[1] then return took_nothing(verdict) end
+note_claim(joined(out))
+reply[2] = verdict
+return reply
+"""
+
+
+def _built_on(pieces: str, text: str) -> str:
+    return "".join((*_pieces(f"-- needs: {pieces}\n").values(), text))
+
+
+def claim_script(
+    keys: str = "", args: str = "", settle: str | None = None, pieces: str = "forget"
+) -> Script:
+    """A claim, as `CLAIM`, which settles what comes with it in a way of its own.
+
+    keys, args: names of keys and arguments, beyond those of CLAIM.
+    settle: Lua that settles ARGV[rest] and what follows, if there is any; by default uid and token
+        in turn, acked. It runs before anything is delivered, and once more if the claim is sent
+        again: so it must look at the token of each delivery, as ``theirs`` does.
+    pieces: what that is built on, of `PIECES`.
+    """
+    if settle is None:
+        others = _built_on(pieces, "forget(theirs(rest))\n")
+        settling = f"{_SETTLE_OUT}if type(there) ~= 'number' then\n{others}end\n"
+    else:
+        settling = _built_on(pieces, settle)
+    settling = f"if ARGV[rest] and number + 0 > latest then\n{settling}end\n"
+    return Script(
+        "items queue handed ackbuf backup backuplock meta leases delayed priority held dead "
+        f"reasons paused watch {keys}",
+        f"about how terms count lease {args}",
+        _CLAIM,
+        f"-- needs: clock claims\n{settling}{_CLAIM_QUICK}",
+        slot="last",
+        reply=list,
+        least=3,
+    )
+
+
+CLAIM = claim_script()
 
 ACK = Script(
-    "items ackbuf backup meta leases delayed priority dead reasons",
+    "items queue handed ackbuf backup meta leases delayed priority held dead reasons",
     "",
     """
 -- needs: forget unlimited
 -- Forget the items of ARGV[rest], uid and token in turn, wherever they stand; with a token, unless
 -- '', only if it is that of the latest delivery. Returns how many this call settled.
-if said then return tonumber(said) end
-local settled = forget(rest, #ARGV)
+local all = (#ARGV - rest + 1) / 2
+if repeated then return tonumber(told or all) end
+local settled = forget(theirs(rest))
 if settled == 0 then lift_memory_limit() end
-answer(settled)
-return settled
+return answer(settled, all)
 """,
     """
--- needs: noted token forget_one
--- One item that its holder got.
-local uid = not ARGV[rest + 2] and ARGV[rest]
-if uid and ARGV[rest + 1] ~= '' and is_out(ARGV[rest + 1], redis.call('HGET', meta, uid))
-    and noted('1') then
-  local there = forget_one(uid)
-  if type(there) == 'table' then return not_noted(there) end
-  if there == 0 then redis.call('SET', last, number .. ' 0', 'KEEPTTL') end
-  return there
+-- Counted first, as a put is.
+counted = redis.pcall('INCR', call)
+if counted == number + 0 then
+  SETTLE_OUT
+  if type(there) == 'number' then
+    if there < #uids then redis.call('SET', said, number .. ' ' .. there, 'PX', '3600000') end
+    return there
+  end
 end
-""",
+""".replace("SETTLE_OUT", _SETTLE_OUT.strip()),
     reply=int,
 )
 
@@ -1136,18 +1344,19 @@ TOUCH = Script(
     "items ackbuf backup meta leases",
     "lease",
     """
--- needs: held unlimited
+-- needs: in_flight unlimited
 -- Items in flight, uid and token in turn in ARGV[rest], have a lease that ends in `lease` ms.
 -- Returns the deadline of each, 0 for those that are not this holder's.
 lift_memory_limit()
 local deadlines = {}
 for i = rest, #ARGV, 2 do
   local uid = ARGV[i]
-  local place = held(uid, ARGV[i + 1])
+  local place = in_flight(uid, ARGV[i + 1])
   deadlines[#deadlines + 1] = place and clock() + lease or 0
   if place then redis.call('ZADD', leases, clock() + lease, uid) end
   if place and place ~= leases then leave(place, uid) end
 end
+answer(0, 0)
 return deadlines
 """,
     reply=list,
@@ -1156,25 +1365,26 @@ return deadlines
 
 FAIL = Script(
     "items queue ackbuf backup meta leases delayed priority dead reasons",
-    "most reason",
+    "most reason slice",
     """
--- needs: ready held unlimited
+-- needs: ready in_flight unlimited delay
 -- Items in flight, uid, token and delay in turn in ARGV[rest], go to the back of the queue, or are
 -- delayed by so many ms, or are dead if `most`, unless '', deliveries are over.
--- Returns how many this call moved.
-if said then return tonumber(said) end
+-- slice: ms, of those who wait. Returns how many this call moved.
+local all = (#ARGV - rest + 1) / 3
+if repeated then return tonumber(told or all) end
 lift_memory_limit()
 local settled = 0
 for i = rest, #ARGV, 3 do
   local uid, delay = ARGV[i], tonumber(ARGV[i + 2])
-  local place, about = held(uid, ARGV[i + 1])
+  local place, about = in_flight(uid, ARGV[i + 1])
   if place then
-    retire(uid, about, 0)
+    retire(uid, about, OVER)
     if most ~= '' and meta_fields(about) >= tonumber(most) then
       redis.call('HSET', reasons, uid, reason ~= '' and reason or 'failed ' .. most .. ' times')
       redis.call('ZADD', dead, clock(), uid)
     elseif delay > 0 then
-      redis.call('ZADD', delayed, clock() + delay, uid)
+      delay_until(clock() + delay, uid, tonumber(clock()))
     else
       make_ready(uid, about)
     end
@@ -1182,44 +1392,47 @@ for i = rest, #ARGV, 3 do
     settled = settled + 1
   end
 end
-answer(settled)
-return settled
+return answer(settled, all)
 """,
     reply=int,
 )
 
 HAND_BACK = Script(
-    "items queue ackbuf backup meta leases priority",
+    "items queue handed ackbuf backup meta leases priority",
     "uncounted",
     """
 -- needs: give_back unlimited
 -- Items in flight, uid and token in turn in ARGV[rest], newest first, go back to the front of the
 -- queue, with uncounted '1' as if they had not been got. Returns how many this call moved.
-if said then return tonumber(said) end
+local all = (#ARGV - rest + 1) / 2
+if repeated then return tonumber(told or all) end
 lift_memory_limit()
 local settled = 0
 for i = rest, #ARGV, 2 do settled = settled + give_back(ARGV[i], ARGV[i + 1], uncounted) end
-answer(settled)
-return settled
+return answer(settled, all)
 """,
     reply=int,
 )
 
 UNDO = Script(
-    "items queue ackbuf backup meta leases priority",
-    "token woken moved seen",
+    "items queue handed ackbuf backup meta leases delayed priority watch",
+    "token watching slice",
     """
--- needs: uids give_back moved unlimited
--- Undo the call before this one, the claim `token` (none if ''), and what a BLMOVE moved for it. If
--- that claim is still on its way it will be refused, being older than this call. Returns 1.
-if said then return 1 end
+-- needs: claims uids give_back unlimited watch
+-- Undo the claim before this call, `token`. If that is still on its way it will be refused, being
+-- older than this; what a BLMOVE handed it is ready. Returns 1.
+if latest >= tonumber(number) then return 1 end
 lift_memory_limit()
-local uids = token ~= '' and split(before) or {}
+local uids = latest == number - 1 and split(known) or {}
 for i = #uids, 1, -1 do give_back(uids[i], token, 1) end
-if woken == '1' then give_moved_back(moved, seen) end
-answer('')
+note_claim(' ')
+if watching ~= '' then
+  stop_watching(watching)
+  pass_on(tonumber(clock()), slice)
+end
 return 1
 """,
+    slot="last",
     reply=int,
 )
 
@@ -1227,39 +1440,56 @@ BURY = Script(
     "items ackbuf backup meta leases dead reasons",
     "uid token reason",
     """
--- needs: held unlimited
+-- needs: in_flight unlimited
 -- An item in flight goes to the dead letters. Returns 1 if this call did it, else 0.
-if said then return tonumber(said) end
+if repeated then return tonumber(told or 1) end
 lift_memory_limit()
-local place, about = held(uid, token)
+local place, about = in_flight(uid, token)
 if place then
-  retire(uid, about, 0)
+  retire(uid, about, OVER)
   redis.call('HSET', reasons, uid, reason)
   redis.call('ZADD', dead, clock(), uid)
   leave(place, uid)
 end
-answer(place and 1 or 0)
-return place and 1 or 0
+return answer(place and 1 or 0, 1)
+""",
+    reply=int,
+)
+
+RELEASE = Script(
+    "items queue meta priority held",
+    "uid",
+    """
+-- needs: ready unlimited
+-- An item that is held is ready, at the back of the queue. Returns 1 if this call did it, else 0.
+if repeated then return tonumber(told or 1) end
+lift_memory_limit()
+local is_held = redis.call('ZSCORE', held, uid)
+if is_held then
+  if redis.call('HEXISTS', items, uid) == 1 then make_ready(uid, redis.call('HGET', meta, uid)) end
+  redis.call('ZREM', held, uid)
+end
+return answer(is_held and 1 or 0, 1)
 """,
     reply=int,
 )
 
 FORWARD = Script(
-    "items ackbuf backup meta leases delayed priority dead reasons to_items to_queue",
+    "items queue handed ackbuf backup meta leases delayed priority held dead reasons"
+    " to_items to_queue",
     "uid token to_uid payload",
     """
 -- needs: forget
 -- Put an item into another queue and forget this one, if it still is this holder's. 1 if so, or 0.
-if said then return tonumber(said) end
-local mine = redis.call('HEXISTS', items, uid) == 1
-  and (token == '' or is_latest(token, redis.call('HGET', meta, uid)))
+if repeated then return tonumber(told or 1) end
+local about = redis.call('HGET', meta, uid)
+local mine = redis.call('HEXISTS', items, uid) == 1 and (token == '' or is_latest(token, about))
 if mine then
   redis.call('LPUSH', to_queue, to_uid)
   redis.call('HSET', to_items, to_uid, payload)
-  forget(3, 4)
+  forget({uid}, {about})
 end
-answer(mine and 1 or 0)
-return mine and 1 or 0
+return answer(mine and 1 or 0, 1)
 """,
     reply=int,
 )
@@ -1283,6 +1513,7 @@ for i = 1, #dying, 2 do
 end
 return found
 """,
+    slot="",
     reply=list,
     least=0,
 )
@@ -1294,8 +1525,8 @@ REVIVE = Script(
 -- needs: ready unlimited
 -- The dead items of ARGV[rest], or the 100 that died first if none are named, are ready again as if
 -- never delivered. Returns how many there were and how many of them were revived.
-if said then
-  local count, revived = string.match(said, '^(%d+) (%d+)$')
+if repeated then
+  local count, revived = string.match(told or '', '^(%d+) (%d+)$')
   return {tonumber(count), tonumber(revived)}
 end
 lift_memory_limit()
@@ -1306,8 +1537,8 @@ for _, uid in ipairs(uids) do
     local about = redis.call('HGET', meta, uid)
     if redis.call('HEXISTS', items, uid) == 1 then
       -- With meta in any case: stopped before ZREM, the copy in queue will be found to be one.
-      local _, _, _, score = meta_fields(about)
-      redis.call('HSET', meta, uid, meta_value(0, BACK, OVER, score))
+      local _, _, _, score, ghosts = meta_fields(about)
+      redis.call('HSET', meta, uid, meta_value(0, BACK, OVER, score, ghosts))
       make_ready(uid, about)
       revived = revived + 1
     end
@@ -1326,41 +1557,67 @@ PURGE_DEAD = Script(
     "items meta dead reasons",
     "",
     """
+-- needs: meta
 -- Drop the 100 items that died first. Returns how many there were.
-if said then return tonumber(said) end
+if repeated then return tonumber(told) end
 local uids = redis.call('ZRANGE', dead, 0, 99)
 if #uids > 0 then
-  for _, hash in ipairs({items, meta, reasons}) do redis.call('HDEL', hash, unpack(uids)) end
+  redis.call('HDEL', items, unpack(uids))
+  for i, about in ipairs(redis.call('HMGET', meta, unpack(uids))) do
+    local _, _, _, _, ghosts = meta_fields(about)
+    forget_meta(uids[i], ghosts)
+  end
+  redis.call('HDEL', reasons, unpack(uids))
   redis.call('ZREM', dead, unpack(uids))
 end
-answer(#uids)
-return #uids
+return answer(#uids)
+""",
+    reply=int,
+)
+
+RESUME = Script(
+    "queue handed meta paused",
+    "",
+    """
+-- needs: unlimited
+-- End a pause. What those who wait were handed in it is put back, which wakes as many. Returns 1.
+if repeated then return 1 end
+lift_memory_limit()
+redis.call('DEL', paused)
+while redis.call('LMOVE', handed, queue, 'LEFT', 'RIGHT') do end
+return answer(1, 1)
 """,
     reply=int,
 )
 
 PEEK = Script(
-    "items queue meta priority",
+    "items queue handed meta priority",
     "offset count",
     """
 -- Looks at the places offset to offset + count - 1 of what is ready, fewer where items are large.
 -- Returns at how many, and uid, payload, meta of the items there.
 local uids, found, looked, bytes = {}, {}, 0, 0
-local function add(more)
-  for _, uid in ipairs(more) do uids[#uids + 1] = uid end
-end
--- Of the three parts, in the order of taking, only what the window shows.
+-- The parts, in the order of taking, and of each only what the window shows.
 local first, stop = tonumber(offset), offset + count - 1
-local high = redis.call('ZCOUNT', priority, '-inf', '(0')
-local length = redis.call('LLEN', queue)
-if first < high then add(redis.call('ZRANGE', priority, first, math.min(stop, high - 1))) end
-local from, to = math.max(first - high, 0), stop - high
-if to >= from and from < length then
-  local part = redis.call('LRANGE', queue, -to - 1, -from - 1)
-  for i = #part, 1, -1 do uids[#uids + 1] = part[i] end
+local function add(length, part)
+  local from, to = math.max(first, 0), math.min(stop, length - 1)
+  for _, uid in ipairs(from <= to and part(from, to) or {}) do uids[#uids + 1] = uid end
+  first, stop = first - length, stop - length
 end
-from, to = math.max(first - length, high), stop - length
-if to >= from then add(redis.call('ZRANGE', priority, from, to)) end
+local function of_list(list)
+  add(redis.call('LLEN', list), function(from, to)
+    local part, turned = redis.call('LRANGE', list, -to - 1, -from - 1), {}
+    for i = #part, 1, -1 do turned[#turned + 1] = part[i] end
+    return turned
+  end)
+end
+local high = redis.call('ZCOUNT', priority, '-inf', '(0')
+add(high, function(from, to) return redis.call('ZRANGE', priority, from, to) end)
+of_list(handed)
+of_list(queue)
+add(redis.call('ZCARD', priority) - high, function(from, to)
+  return redis.call('ZRANGE', priority, high + from, high + to)
+end)
 for _, uid in ipairs(uids) do
   local payload = redis.call('HGET', items, uid)
   looked = looked + 1
@@ -1374,16 +1631,17 @@ for _, uid in ipairs(uids) do
 end
 return {looked, found}
 """,
+    slot="",
     reply=list,
     least=2,
 )
 
 STATS = Script(
-    "items queue ackbuf backup leases delayed priority dead paused",
+    "items queue handed ackbuf backup leases delayed priority held dead paused",
     "",
     """
--- Returns now, the numbers of items, of those in flight, delayed and dead, whether the queue is
--- paused, and the uid that is next.
+-- Returns now, the numbers of items, of those in flight, delayed, held and dead, whether the queue
+-- is paused, and the uid that is next.
 -- A list may hold uids without an item, which must not count: unless it is a long one, look.
 local out, seen = redis.call('ZCARD', leases), {}
 for _, list in ipairs({ackbuf, backup}) do
@@ -1398,29 +1656,34 @@ for _, list in ipairs({ackbuf, backup}) do
     end
   end
 end
-local next_uid = redis.call('LINDEX', queue, -1)
-if next_uid == '' then next_uid = redis.call('LINDEX', queue, -2) end  -- behind the bell
+local next_uid = false
+for _, list in ipairs({queue, handed}) do  -- the first that is there: handed comes before queue
+  for _, uid in ipairs(redis.call('LRANGE', list, -10, -1)) do
+    if redis.call('HEXISTS', items, uid) == 1 then next_uid = uid end  -- no bell, no ghost
+  end
+end
 local first = redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES')
 if first[1] and (tonumber(first[2]) < 0 or not next_uid) then next_uid = first[1] end
 return {
   tonumber(clock()), redis.call('HLEN', items), out, redis.call('ZCARD', delayed),
-  redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
+  redis.call('ZCARD', held), redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
 }
 """,
+    slot="",
     reply=list,
-    least=7,
+    least=8,
 )
 
 PURGE = Script(
-    "items queue ackbuf backup meta leases delayed priority dead reasons",
+    "items queue handed ackbuf backup meta leases delayed priority held dead reasons",
     "",
     """
 -- Drop every item, also those in flight. Returns how many.
-if said then return tonumber(said) end
+if repeated then return tonumber(told) end
 local dropped = redis.call('HLEN', items)
-redis.call('UNLINK', items, queue, ackbuf, backup, meta, leases, delayed, priority, dead, reasons)
-answer(dropped)
-return dropped
+redis.call('UNLINK', items, queue, handed, ackbuf, backup, meta, leases, delayed, priority, held,
+  dead, reasons)
+return answer(dropped)
 """,
     reply=int,
 )
@@ -1491,21 +1754,38 @@ def _often(*parts: Any) -> _Packed:
 class _Slot:
     """Who calls: one call at a time uses it, and it counts them, so that each has a number.
 
-    Its key expires an hour after its first call, so it is ``old`` half an hour before.
+    Its keys expire an hour after its first call, so it is ``old`` half an hour before.
     """
 
-    __slots__ = ("heads", "key", "name", "number", "old")
+    __slots__ = ("calls", "claims", "heads", "name", "old", "prefix")
 
     def __init__(self, prefix: bytes) -> None:
-        self.name = secrets.token_urlsafe(9)
-        self.key = prefix + b"last:" + self.name.encode()
-        self.number = 0
+        self.name, self.prefix = secrets.token_urlsafe(9), prefix
+        # Begun at 1, the number that a server counts to which has lost the key: so the first call
+        # is none that it takes for the next.
+        self.calls = 1
+        self.claims = 0
         self.old = time.monotonic() + _SLOT_SECONDS  # from then on
         self.heads: dict[Script, _Packed] = {}  # how the command that runs each begins
 
+    def keys(self, script: Script) -> Iterator[bytes]:
+        return (b"%b%b:%b" % (self.prefix, key.encode(), self.name.encode()) for key in script.slot)
+
     @property
     def token(self) -> str:
-        return f"{self.name}:{self.number}"
+        """Of what its latest claim delivers."""
+        return f"{self.name}:{self.claims}"
+
+    def count(self, script: Script) -> Self:
+        """From now on the next call of the kind of this script is meant."""
+        if "call" in script.slot:
+            self.calls += 1
+        elif script.slot:
+            self.claims += 1
+        return self
+
+    def number(self, script: Script) -> int:
+        return self.claims if "last" in script.slot else self.calls
 
 
 def _until(timeout: float | None) -> float | None:
@@ -1539,7 +1819,7 @@ class _Call(Generic[R]):
     wait = 0.0
     kinds: tuple[type, ...] = ()  # of its reply, if they are known
     least = 0  # values in it, if it is a list
-    then: tuple[Any, ...] = ()  # a command that goes with it; there are two replies then
+    replies = 1  # two with a command that confirms it, or behind one that waits
     epoch: int | None = None  # of the pool, of whose server something was asked for it
     closings: int | None = None  # of the queue, as it began, if a close is to end it
 
@@ -1583,6 +1863,10 @@ class _Call(Generic[R]):
         """From now on with the text of its script, which the server does not know; False if so."""
         return False
 
+    def looked_at(self, reply: Any) -> tuple[Any, ...]:
+        """The parts of its reply that must be no error, its own first."""
+        return (reply,)
+
     async def prepare(self) -> None:
         """Before it is sent again: the server may be another one."""
 
@@ -1621,35 +1905,6 @@ class _Command(_Call[Any]):
         return reply
 
 
-class _Wait(_Command):
-    """One that the server answers after so many seconds, or when there is something.
-
-    In asyncio it may go on when nobody awaits it any more:
-
-    task: sends it and reads its reply; None if it is not sent by one
-    pool: of its connection
-    line: its connection, once it has one
-    """
-
-    patient = alone = True
-    task: asyncio.Task[Any] | None = None
-    pool: _AsyncPool
-    line: _AsyncLine | None = None
-
-    def __init__(self, queue: Any, *parts: Any, until: float | None, wait: float) -> None:
-        super().__init__(queue, *parts, until=until)
-        self.wait, self.closings = wait, queue._closings
-
-    def opened_by(self, end: float) -> float:
-        return min(end, _from_now(self.wait))  # where it gets none it looks again instead
-
-    def data(self, slot: _Slot | None) -> bytes:
-        """With as long as is left when it is sent: a connection may have come late."""
-        left = math.inf if self.until is None else self.until - time.monotonic()
-        # Servers before 7.0 take a very short wait for one without end.
-        return _on_the_wire((*self.parts, f"{max(min(self.wait, left), 0.01):.3f}"))
-
-
 class _Numbered(_Call[R]):
     """One of a script, as a numbered call: sent again, it changes nothing more.
 
@@ -1673,14 +1928,14 @@ class _Numbered(_Call[R]):
         self.script, self.args, self.read, self.keys = script, args, read, keys
 
     def begin(self) -> _Slot:
-        return cast(_Slot, self.queue._take_slot())
+        return cast(_Slot, self.queue._take_slot().count(self.script))
 
     def data(self, slot: _Slot | None) -> bytes:
         assert slot is not None
         head = None if self.keys or self._in_full else slot.heads.get(self.script)
         if head is None:
             head = self._head(slot)
-        number, at = b"%d" % slot.number, self.queue._at
+        number, at = b"%d" % slot.number(self.script), self.queue._at
         length, pieces = _bulks(self.args if at == "" else (at, *self.args))
         if at == "":
             length += 1
@@ -1689,11 +1944,11 @@ class _Numbered(_Call[R]):
         return b"".join((start, head.data, _SIZES[len(number)], number, b"\r\n", *pieces))
 
     def _head(self, slot: _Slot) -> _Packed:
-        """How the command that runs the script begins: up to the key of the slot."""
+        """How the command that runs the script begins: up to the keys of the slot."""
         script, keys = self.script, self.keys
         code = ("EVAL", script.text) if self._in_full else ("EVALSHA", script.sha)
-        named = keys or [self.queue.key(key) for key in script.keys]
-        head = _packed((*code, len(named) + 1, *named, slot.key))
+        named = [*(keys or map(self.queue.key, script.keys)), *slot.keys(script)]
+        head = _packed((*code, len(named), *named))
         if not (keys or self._in_full):
             slot.heads[script] = head
         return head
@@ -2906,17 +3161,11 @@ class _Connections:
             slot = self._slots.pop()
         except IndexError:  # asked before, another thread could come in between
             slot = _Slot(self._prefix)
-        if time.monotonic() > slot.old:
-            return self._next_call(slot)
-        slot.number += 1
-        return slot
+        return self._young(slot)
 
-    def _next_call(self, slot: _Slot) -> _Slot:
+    def _young(self, slot: _Slot) -> _Slot:
         """This slot, or another, for a call of which nothing is known yet."""
-        if time.monotonic() > slot.old:
-            slot = _Slot(self._prefix)
-        slot.number += 1
-        return slot
+        return _Slot(self._prefix) if time.monotonic() > slot.old else slot
 
     # -- hooks ----------------------------------------------------------------------------------
 
@@ -3038,14 +3287,15 @@ class _Connections:
         self._closed, self._pool = self._server is not None, None
         self._forget_pools()
 
-    def _check_open(self, closings: int) -> None:
+    def _check_open(self, closings: int | None) -> None:
         if closings != self._closings:
             raise QueueClosed(f"queue {self.name} was closed")
 
     def _check_reply(self, call: _Call[Any], reply: Any) -> None:
         """Raise what the server said against it, or ConnectionError if that is no reply to it."""
-        first = reply[0] if call.then else reply
-        for each in reply if call.then else (reply,):
+        parts = call.looked_at(reply)
+        first = parts[0]
+        for each in parts:
             if isinstance(each, Exception):
                 if _is_read_only(each) and not isinstance(each, ReadOnlyError):
                     raise ReadOnlyError(str(each)) from each
@@ -3075,9 +3325,11 @@ class _Connections:
 # ---- The steps ---------------------------------------------------------------------------------
 
 _POLL: Final = 0.1  # seconds between two looks where a wait cannot be left to the server
+_TICK: Final = 0.1  # seconds between two looks of a server for those whose wait is over
+_SOON: Final = 0.02  # and those between two looks of a get, where that is too late
+_KEEP_HOUSE: Final = 0.25  # seconds after which a claim is to look for what lapsed or is due
 _CONFIRM_SECONDS: float = 5.0  # after which a server is asked again how it writes to its disk
-_NOT_WOKEN: Final = (0, b"", 0)
-_PLAIN: Final = (None, None, 0, False)  # terms of a put
+_PLAIN: Final = (None, None, 0, False, False)  # terms of a put
 _MAX_PAYLOAD: Final = 4 * 1024 * 1024  # bytes, for which no script holds a server for 10 ms
 _LARGEST: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
@@ -3110,16 +3362,22 @@ def _items_and_end(claim: _Claim[Any]) -> Any:
 class _DurablePut(_Numbered[R]):
     """A put, and right behind it the command that confirms it."""
 
+    then: tuple[Any, ...] = ()  # what confirms it, unless its own reply does
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.wait, self.alone = self.queue._durable_timeout, True
 
     async def prepare(self) -> None:
         self.then, self.epoch = await self.queue._confirmation(self.until)
+        self.replies = 2 if self.then else 1
 
     def data(self, slot: _Slot | None) -> bytes:
         put = super().data(slot)
         return put + _on_the_wire(self.then) if self.then else put
+
+    def looked_at(self, reply: Any) -> tuple[Any, ...]:
+        return tuple(reply) if self.then else (reply,)
 
     def answered(self, slot: _Slot | None, reply: Any) -> R | Coroutine[Any, Any, R]:
         if not self.then:
@@ -3139,23 +3397,30 @@ class _DurablePut(_Numbered[R]):
 
 
 class _Claim(_Numbered[R]):
-    """A get under way: claims, and waits between them, until there is something or time is over.
+    """A get under way: claims until there is something or time is over; where it waits in between,
+    each right behind the command that does, in one packet.
 
     Whatever ends it otherwise, what it has claimed, or may still claim, is handed back uncounted,
     once: _undone (or _again, if it fails as it is sent), abandoned, _take_back, _Undo.
+
+    task, pool, line: in asyncio, while it waits: what sends it and reads its reply, the pool of its
+        connection, and that, once it has one
     """
 
     queue: _Steps[Any]
-    moved: bytes | None = None  # by a wait, into ackbuf, for the claim that comes next
-    left: _Wait | None = None  # that nobody awaits any more, and may go on
+    task: asyncio.Task[Any] | None = None
+    pool: _AsyncPool
+    line: _AsyncLine | None = None
     verdict = 0  # of the latest claim: what its script says of how to go on
-    refused = 0  # waits one after the other that came to nothing
-    _seen = 0  # when, by the server's clock, the latest was answered
-    _since = 0.0  # and when, by the monotonic one, it was sent
-    _ends = 0  # the deadline of its leases, by the server's clock, or 0
+    over = False  # whether it was abandoned
+    _watching: int | Literal[""] = ""  # the time, by the server's clock, that this get is to watch
+    _refused = False  # whether the server refused the latest wait
+    _pauses = 0  # looks one after the other in a pause
+    _ends = 0.0  # the time, by the monotonic clock, before which no lease of its items ends
+    _since = 0.0  # when, by that, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
     _found = False  # whether it has brought anything
-    _over = _ended = False  # whether it was abandoned, or has its result
+    _ended = False  # whether it has its result
 
     def __init__(
         self,
@@ -3167,22 +3432,28 @@ class _Claim(_Numbered[R]):
         make: Callable[..., Any] = Item,
         *,
         read: Callable[[_Claim[R]], R],
+        script: Script | None = None,
+        args: tuple[Any, ...] = (),
+        settling: tuple[Any, ...] = (),
+        keys: Sequence[bytes] | None = None,
     ) -> None:
         check_count("count", count, least=1)
         _check_seconds("lease", lease, least=0.001, none=True)
-        super().__init__(queue, CLAIM, (), read, _deadline(timeout))
+        super().__init__(queue, script or CLAIM, (), read, _deadline(timeout), keys)
         self.patient, self._make = True, make
         interval = queue.AUTOCLEAN_INTERVAL
         self._terms = (
+            int(queue._wait_slice * 1000),
             "" if interval is None else int(interval * 1000),
-            _milliseconds(lease),
-            min(count, _CHUNK_ITEMS),
             queue._most,
         )
-        self._settling = [part for uid in acks for part in (encode_uid(uid), _token(uid))]
+        self._asked = (min(count, _CHUNK_ITEMS), _milliseconds(lease), *args)
+        self._settling = settling or tuple(
+            part for uid in acks for part in (encode_uid(uid), _token(uid))
+        )
         self.items: list[Any] = []
         self._undecodable: list[tuple[_Uid, Exception]] = []
-        self._closings = queue._closings
+        self.closings = queue._closings
 
     def left_seconds(self) -> float:
         return math.inf if self.until is None else self.until - time.monotonic()
@@ -3190,17 +3461,51 @@ class _Claim(_Numbered[R]):
     @property
     def ends(self) -> float:
         """The time, by the monotonic clock, before which no lease of the items ends."""
-        return self._since + (self._ends - self._seen - 1) / 1000  # whole ms: one may be missing
+        return self._ends
+
+    def opened_by(self, end: float) -> float:
+        # A wait that gets no connection looks instead.
+        return min(end, _from_now(self.wait)) if self.wait else end
 
     def data(self, slot: _Slot | None) -> bytes:
         assert slot is not None
-        if self.moved is None:
-            terms = _often(*self._terms, *_NOT_WOKEN)
-        else:
-            terms = _packed((*self._terms, 1, self.moved, self._seen))
-        self.args = (slot.token, terms, *self._settling)
-        self._since, self._sent = time.monotonic(), True
-        return super().data(slot)
+        queue, now, left = self.queue, time.monotonic(), self.left_seconds()
+        # A fourth of a second after the latest one the general way is due, which keeps house. It is
+        # gone too by who was told to watch, and where this was sent before.
+        how = "a" if self._sent else ""
+        if self._sent or self._watching != "" or now >= queue._house_kept + _KEEP_HOUSE:
+            how += "g"
+        if self.wait:
+            how += "b"
+        if left > self.wait:
+            how += "w"
+        about = b"1 %d %b:%d " % (queue._server_ms, slot.name.encode(), slot.claims)
+        slice_, interval, most = self._terms
+        terms = f"{self._watching} {slice_} {interval} {most}"
+        self.args = (about, _often(how, terms, *self._asked), *self._settling)
+        self._since, self._sent = now, True
+        claim = super().data(slot)
+        return self._wait_command(min(self.wait, left)) + claim if self.wait else claim
+
+    def _wait_command(self, seconds: float) -> bytes:
+        """Waits for an item and hands it to whoever claims next. Servers before 7.0 take a very
+        short wait for one without end."""
+        key = self.queue.key
+        return _on_the_wire(
+            ("BLMOVE", key("queue"), key("handed"), "RIGHT", "LEFT", f"{max(seconds, 0.01):.3f}")
+        )
+
+    def looked_at(self, reply: Any) -> tuple[Any, ...]:
+        return (reply[1] if self.wait else reply,)  # that a wait is refused says nothing of a claim
+
+    async def prepare(self) -> None:
+        self._wait_for(0)  # what was sent before it may still wait
+
+    def _wait_for(self, seconds: float) -> None:
+        """How long the next claim is to wait before it."""
+        self.wait, self.replies = seconds, 2 if seconds else 1
+        self.alone = seconds > 0
+        self.task = self.line = None
 
     def answered(self, slot: _Slot | None, reply: Any) -> R | Coroutine[Any, Any, R]:
         assert slot is not None
@@ -3217,25 +3522,34 @@ class _Claim(_Numbered[R]):
 
     def _take(self, slot: _Slot, reply: Any) -> None:
         """What the reply says, and the items in it."""
-        self._seen, self.verdict, self._ends, *found = reply
-        self._settling, self.moved = [], None
-        token, leased = slot.token, self._ends > 0
-        ends = self._ends / 1000 if leased else None
+        failure: Exception | None = None
+        if self.wait:
+            waited, reply = reply
+            self._refused = isinstance(waited, Exception)
+            if self._refused:
+                self.queue._wait_was_refused(waited)
+        now, self.verdict, ends, *found = reply
+        self._settling, self._watching = (), ""
+        if now:
+            self.queue._house_kept, self.queue._server_ms = self._since, now
+        if self.verdict > 0:
+            self._watching = now + self.verdict
+        token, deadline = slot.token, ends / 1000 if ends else None
+        if ends:  # whole ms: one may be missing
+            self._ends = self._since + ((ends - now if now else self._asked[1]) - 1) / 1000
         each = iter(found)
         for uid, payload, attempts in zip(each, each, each):
-            fenced = _uid(decode_uid(uid), token, attempts, leased)
+            fenced = _uid(decode_uid(uid), token, attempts, ends > 0)
             try:
                 loaded = self.queue._load(payload)
             except Exception as error:  # whatever a serializer raises, the loop goes on
                 failure = error
             else:
-                self.items.append(self._make(fenced, loaded, attempts, ends))
+                self.items.append(self._make(fenced, loaded, attempts, deadline))
                 continue
             if raised := _of_a_handler(failure):
                 raise raised
             self._undecodable.append((fenced, failure))
-        if found:
-            self.verdict = 0
         self._found, self._sent = bool(found), False
 
     async def _go_on(self, slot: _Slot) -> R:
@@ -3246,13 +3560,17 @@ class _Claim(_Numbered[R]):
                 while self._undecodable:
                     await queue._put_aside(*self._undecodable.pop())
                 left = self.left_seconds()
-                if self.items or left <= -_GRACE or (self.verdict and left <= 0):
+                nothing = not self._found and self.verdict
+                # Who was told to watch claims once more, to leave that to another.
+                over = left <= 0 and nothing and self._watching == ""
+                if self.items or over or left <= -_GRACE:
                     break
-                queue._check_open(self._closings)
-                if self.verdict:
-                    await queue._wait(self)
-                    queue._check_open(self._closings)
-                slot = queue._next_call(slot)
+                queue._check_open(self.closings)
+                self._wait_for(0)
+                if nothing:
+                    await self._wait()
+                    queue._check_open(self.closings)
+                slot = queue._young(slot).count(self.script)
                 self._take(slot, await queue._reply_to(self, slot))
             result: Any = self.read(self)
             self._ended = True
@@ -3261,6 +3579,25 @@ class _Claim(_Numbered[R]):
             return await self._undone(slot, error)
         return await result if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
 
+    async def _wait(self) -> None:
+        """Let the next claim wait at the server, or sleep."""
+        queue, seconds = self.queue, min(self.left_seconds(), self.queue._wait_slice)
+        if self.verdict == -2:  # paused: half as often each time, down to once a second
+            longest = min(_POLL * 2**self._pauses, 0.9)
+            self._pauses += 1
+            await queue._sleep(min(seconds, longest))
+            return
+        self._pauses = 0
+        due = self.verdict / 1000 if self.verdict > 0 else math.inf
+        # A server looks only ten times a second for those whose wait is over.
+        blocked, refused = min(seconds, due - _TICK), self._refused
+        crowded = queue._pool is not None and queue._pool.crowded
+        if blocked >= 0.01 and queue._may_wait and not (crowded or refused):
+            self._wait_for(blocked)
+            return
+        self._refused = False
+        await queue._sleep(max(min(seconds, due, _POLL if due == math.inf else _SOON), 0))
+
     async def _undone(self, slot: _Slot, error: BaseException) -> NoReturn:
         if not isinstance(error, GeneratorExit):
             await self.abandoned(slot, known=False)
@@ -3268,36 +3605,27 @@ class _Claim(_Numbered[R]):
 
     async def abandoned(self, slot: _Slot | None, known: bool) -> None:
         assert slot is not None
-        if self._over:
+        if self.over:
             return
-        self._over = True
-        took = self._found or self.moved or self.left or (self._sent and not known)
-        if not took:
-            self.queue._slots.append(slot)
-        else:
+        self.over = True
+        if self._found or self._watching != "" or (self._sent and not known) or self.task:
             await self.queue._finish(self._take_back(slot))
-
-    def interrupted(self, wait: _Wait) -> None:
-        """Somebody ends it while it waits: what is it handed?"""
-        goes_on = wait.task is not None
-        self.left, self._sent = wait if goes_on else None, not goes_on
+        else:
+            self.queue._slots.append(slot)
 
     async def _take_back(self, slot: _Slot) -> None:
-        """Hand back what was claimed, and what a wait has moved, or still moves."""
+        """Hand back what was claimed, or is about to be, and end the wait before it."""
         queue: Any = self.queue
         failure: Exception | None = None
         try:
             if self._ended:
                 queue._slots.remove(slot)  # of a get that was interrupted at its very end
-                if slot.token != self.args[0]:  # another thread has used it in between
+                if f"{slot.token} ".encode() not in self.args[0]:  # another thread has used it
                     queue._slots.append(slot)
                     raise ValueError("its number is over")
-            if self.left is not None:
-                self.moved = await queue._end_wait(self.left, self)
-            if self._found or self.moved or self._sent:
-                await _Undo(self, slot)
-            else:
-                queue._slots.append(slot)
+            await _Undo(self, slot)
+            if self.task is not None:
+                await queue._end_wait(self)
         except Exception as error:  # whatever it is, it must not replace what ended the get
             failure = error
         if raised := _of_a_handler(failure):
@@ -3311,17 +3639,16 @@ class _Undo(_Numbered[Any]):
     """Hands back what a claim has taken that nobody awaits any more. It uses its slot."""
 
     def __init__(self, claim: _Claim[Any], slot: _Slot) -> None:
-        self._slot, moved = slot, claim.moved
-        args = (slot.token, int(moved is not None), moved or b"", claim._seen)
+        self._slot = slot
+        args = (slot.token, claim._watching, claim._terms[0])
         # It has little time where that of the get is over, or the queue is closed.
         is_late = claim.left_seconds() <= 0
-        self.once = is_late or claim._closings != claim.queue._closings
+        self.once = is_late or claim.closings != claim.queue._closings
         until = cast(float, claim.until) + _LAST if is_late else _from_now(_WAY_OUT)
         super().__init__(claim.queue, UNDO, args, _as_it_is, until)
 
     def begin(self) -> _Slot:
-        self._slot.number += 1
-        return self._slot
+        return self._slot.count(UNDO)
 
 
 class _Steps(_Connections, Generic[T]):
@@ -3375,6 +3702,8 @@ class _Steps(_Connections, Generic[T]):
         self._durable, self._durable_timeout = durable, durable_timeout
         self._wait_slice = wait_slice
         self._may_wait = True  # false where the server refuses the command that waits
+        self._house_kept = -math.inf  # when the latest claim that kept house was sent
+        self._server_ms = 0  # the server's time that it told
         self._connect(args, url, client, kw)
         prefix = self._prefix_of(self.name)
         self.ITEMS_KEY, self.QUEUE_KEY = f"{prefix}items", f"{prefix}queue"
@@ -3429,6 +3758,7 @@ class _Steps(_Connections, Generic[T]):
         delay: float | None = None,
         at: datetime | float | None = None,
         priority: int = 0,
+        held: bool = False,
         timeout: float | None = None,
     ) -> Awaitable[str | None]:
         """Add an item to the back of the queue; its uid.
@@ -3439,6 +3769,7 @@ class _Steps(_Connections, Generic[T]):
         delay: seconds from now before which it is not delivered; or
         at: an aware datetime, or seconds since the epoch.
         priority: an int from -1000 to 1000; higher ones are delivered first, equal ones in order.
+        held: whether it is kept back until `release`, and at the back of the queue from then on.
         timeout: seconds in which the call ends, connecting and sending again included; None: as
             long as the client's time-outs and retries let it take.
 
@@ -3458,7 +3789,7 @@ class _Steps(_Connections, Generic[T]):
                 return None
             return str(new)
 
-        terms = (delay, at, priority, uid is not None)
+        terms = (delay, at, priority, held, uid is not None)
         until = None if timeout is None else _until(timeout)
         return self._put_pairs((encode_uid(new), payload), terms, read, until)
 
@@ -3469,6 +3800,7 @@ class _Steps(_Connections, Generic[T]):
         delay: float | None = None,
         at: datetime | float | None = None,
         priority: int = 0,
+        held: bool = False,
         timeout: float | None = None,
     ) -> list[str]:
         """Add items in the order given; their uids.
@@ -3485,7 +3817,7 @@ class _Steps(_Connections, Generic[T]):
         for chunk in _chunks(map(self._dump, items), len):
             new = _new_uids(len(chunk))
             pairs = tuple(field for pair in zip(new, chunk, strict=True) for field in pair)
-            terms = (delay, at, priority, False)
+            terms = (delay, at, priority, held, False)
             await self._put_pairs(pairs, terms, self._check_room, until)
             uids.extend(new)
         return uids
@@ -3493,17 +3825,21 @@ class _Steps(_Connections, Generic[T]):
     def _put_pairs(
         self,
         pairs: tuple[Any, ...],
-        terms: tuple[float | None, datetime | float | None, int, bool],
+        terms: tuple[float | None, datetime | float | None, int, bool, bool],
         read: Callable[[int], R],
         until: float | None,
     ) -> Awaitable[R]:
-        """pairs: uid and payload in turn; terms: delay, at, priority, whether it may be there."""
+        """pairs: uid and payload in turn; terms: delay, at, priority, held, may it be there."""
         script, args = PUT_NEW, pairs
         if terms != _PLAIN or terms[2].__class__ is not int or self._maxsize is not None:
-            delay, at, priority, _ = terms
+            delay, at, priority, held, _ = terms
             most = "" if self._maxsize is None else self._maxsize
             level, due = _checked_priority(priority), _due(delay, at)
-            script, args = PUT, (_often(_milliseconds(delay), due, level, most), *pairs)
+            if held and (delay is not None or at is not None):
+                raise ValueError("an item that is held until release has neither delay nor at")
+            hold, wait = "1" if held else "", int(self._wait_slice * 1000)
+            script = PUT
+            args = (_often(_milliseconds(delay), due, level, most, hold, wait), *pairs)
         if self._durable is None:
             return _Numbered(self, script, args, read, until)
         return self._put_durably(_DurablePut(self, script, args, read, until))
@@ -3632,6 +3968,11 @@ class _Steps(_Connections, Generic[T]):
         lease: float | None = None,
         acks: Iterable[str] = (),
         make: Callable[..., Any] = Item,
+        *,
+        script: Script | None = None,
+        keys: Sequence[bytes] | None = None,
+        args: tuple[str | bytes | int, ...] = (),
+        settling: tuple[str | bytes | int, ...] = (),
     ) -> Awaitable[tuple[list[Any], float]]:
         """Up to 250 items, when there is one, in one call; those of ``acks`` are acked in it.
 
@@ -3639,61 +3980,29 @@ class _Steps(_Connections, Generic[T]):
         lease: seconds; None for none, whatever the queue's.
         acks: uids as get returned them.
         make: what makes a delivery of uid, payload, attempts and deadline, as `Item`.
+        script: of `claim_script`, in place of CLAIM; with
+        keys: the keys of it, if not all of them are this queue's;
+        args: its arguments beyond those of CLAIM; and
+        settling: what it settles, in place of ``acks``.
 
         Returns the items, and the time, by the monotonic clock, before which no lease of them ends.
-
-        For tools: no promise between minor versions.
+        When it raises, what it took is handed back; whether it settled is not known.
         """
-        return _Claim(self, count, timeout, lease, acks, make, read=_items_and_end)
+        return _Claim(
+            self, count, timeout, lease, acks, make, read=_items_and_end, script=script, keys=keys,
+            args=args, settling=settling,
+        )  # fmt: skip
 
-    async def _wait(self, claim: _Claim[Any]) -> None:
-        """Wait at most a slice for the queue to have something; what was moved to ackbuf then.
-
-        If this process dies now, or the reply is lost, the uid moved stays in ackbuf and comes back
-        by autoclean.
-        """
-        seconds = min(claim.left_seconds(), self._wait_slice)
-        if claim.verdict > 0:
-            seconds = min(seconds, claim.verdict / 1000)
-        # With autoclean off nothing would bring back what is moved when the reply is lost. Servers
-        # before 7.0 take a very short wait for one without end.
-        polls = claim.verdict == -2 or self.AUTOCLEAN_INTERVAL is None or not self._may_wait
-        pool = self._pool
-        if polls or seconds < 0.01 or (pool is not None and pool.crowded):
-            await self._sleep(min(seconds, _POLL))
-            return
-        queue, ackbuf = self.key("queue"), self.key("ackbuf")
-        parts = ("BLMOVE", queue, ackbuf, "RIGHT", "LEFT")
-        call = _Wait(self, *parts, until=claim.until, wait=seconds)
-        failure: Exception | None = None
-        try:
-            claim.moved = await self._send(call, None)
-        except RedisError as error:
-            failure = error
-        except BaseException:
-            claim.interrupted(call)
-            raise
-        if raised := _of_a_handler(failure):
-            claim.interrupted(call)
-            raise raised
-        claim.refused = 0 if failure is None else claim.refused + 1
-        if failure is not None:
-            await self._after_refused_wait(failure, seconds)
-            if claim.refused > 1:  # perhaps by what stands before the server, each time anew
-                await self._sleep(min(seconds, _POLL))
-
-    async def _after_refused_wait(self, failure: Exception, seconds: float) -> None:
-        """What the next claim would meet too, it deals with; the rest is dealt with here."""
-        if isinstance(failure, OutOfMemoryError):
-            await self._sleep(min(seconds, _POLL))  # a full server refuses this, and a claim not
-        elif isinstance(failure, NoPermissionError) or "unknown command" in str(failure):
+    def _wait_was_refused(self, failure: Exception) -> None:
+        """What the claim behind it would meet too, it dealt with; the rest is dealt with here."""
+        if isinstance(failure, NoPermissionError) or "unknown command" in str(failure):
             self._may_wait = False
             log.warning(
                 "queue %s: the server refuses BLMOVE, with which get waits (%s): from now on it "
                 "looks %.0f times a second", self.name, failure, 1 / _POLL,
             )  # fmt: skip
         elif not (
-            isinstance(failure, (AuthenticationError, *self._outage))
+            isinstance(failure, (OutOfMemoryError, AuthenticationError, *self._outage))
             or _serves_nobody(failure)
             or str(failure).startswith("UNBLOCKED")  # a fail-over, or CLIENT UNBLOCK
         ):
@@ -3789,7 +4098,8 @@ class _Steps(_Connections, Generic[T]):
             _milliseconds(await self._delay_of(uid, until) if delay is None else delay)
             for uid in uids
         ]
-        return sum(await self._settle(FAIL, (self._most, _text(reason)), uids, delays, until))
+        terms = (self._most, _text(reason), int(self._wait_slice * 1000))
+        return sum(await self._settle(FAIL, terms, uids, delays, until))
 
     async def _delay_of(self, uid: str, until: float | None) -> float:
         """The queue's retry_delay for the latest attempt at this item, in seconds."""
@@ -3848,6 +4158,15 @@ class _Steps(_Connections, Generic[T]):
         For tools: no promise between minor versions.
         """
         return sum(await self._settle(HAND_BACK, (int(uncounted),), uids, until=until))
+
+    def _release(self, uid: str, *, timeout: float | None = None) -> Awaitable[bool]:
+        """Make an item that was put with ``held=True`` ready, at the back of the queue.
+
+        True if this call did it; False if the item is gone, or was released before.
+
+        timeout: as for put.
+        """
+        return _Numbered(self, RELEASE, (encode_uid(uid),), bool, _until(timeout))
 
     def _forward(
         self, uid: str, to: str, item: Any, *, timeout: float | None = None
@@ -3959,14 +4278,16 @@ class _Steps(_Connections, Generic[T]):
     async def _stats(self, *, timeout: float | None = None) -> Stats:
         """How many items are in each state, and the age of the next one. timeout: as for put."""
         reply = await self._run_script(STATS, until=_until(timeout))
-        now, total, in_flight, delayed, dead, paused, uid = reply
+        now, total, in_flight, delayed, held, dead, paused, uid = reply
         put_at = _put_at(decode_uid(uid or b""))
         oldest = None if put_at is None else max(now / 1000 - put_at, 0.0)
-        ready = max(total - in_flight - delayed - dead, 0)
-        return Stats(ready, in_flight, delayed, dead, total, bool(paused), oldest)
+        ready = max(total - in_flight - delayed - held - dead, 0)
+        return Stats(ready, in_flight, delayed, dead, total, bool(paused), oldest, held)
 
     async def _join(self, timeout: Timeout = 0, delayed: bool = False) -> bool:
         """Wait until nothing is ready or in flight, with ``delayed`` nor delayed; True if so.
+
+        What is held is not waited for: it is not to be got until it is released.
 
         timeout: seconds, as for get. Looks ten times a second. When the server is away or silent it
             raises redis-py's error, as put does, a second after the timeout at the latest;
@@ -3976,7 +4297,8 @@ class _Steps(_Connections, Generic[T]):
         while True:
             left = math.inf if deadline is None else deadline - time.monotonic()
             stats = await self._stats(timeout=None if deadline is None else max(left, 0) + _LAST)
-            if stats.total - stats.dead - (0 if delayed else stats.delayed) <= 0:
+            others = stats.dead + stats.held + (0 if delayed else stats.delayed)
+            if stats.total - others <= 0:
                 return True
             left = _POLL if deadline is None else deadline - time.monotonic()
             if left <= 0:
@@ -3990,7 +4312,7 @@ class _Steps(_Connections, Generic[T]):
 
     async def _resume(self) -> None:
         """End a pause; those who wait see it within a second."""
-        await self._ask("DEL", self.key("paused"))
+        await self._run_script(RESUME)
 
     async def _purge(self) -> int:
         """Drop every item, also those in flight and the dead; how many there were."""
@@ -4538,7 +4860,7 @@ class SafeRedisQueue(_Steps[T]):
                 self._waits.add(line)
                 if call.closings not in (None, self._closings):  # while a line was opened for it
                     line.ended = True
-            reply = line.call(call.data(slot), end, 2 if call.then else 1)
+            reply = line.call(call.data(slot), end, call.replies)
         except BaseException as error:
             self._lost(pool, line, call, error)
             raise
@@ -4603,6 +4925,7 @@ class SafeRedisQueue(_Steps[T]):
     fail_many = _blocking(_Steps[T]._fail_many)
     touch = _blocking(_Steps[T]._touch)
     bury = _blocking(_Steps[T]._bury)
+    release = _blocking(_Steps[T]._release)
     forward = _blocking(_Steps[T]._forward)
     dead = _blocking(_Steps[T]._dead)
     revive = _blocking(_Steps[T]._revive)
@@ -4887,7 +5210,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
                 epoch = line.epoch
                 call.check_epoch(line)
                 data = call.data(slot)
-                reply = await (line.call(data, end, 2) if call.then else line.ask(data, end))
+                reply = await (line.call(data, end, 2) if call.replies > 1 else line.ask(data, end))
             if reply.__class__ is not int or call.kinds is not _NUMBER:
                 self._check_reply(call, reply)
             return reply
@@ -4903,7 +5226,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
     ) -> Any:
         """Over a line that nobody else uses meanwhile."""
         talk = self._talk(pool, call, slot, end)
-        if isinstance(call, _Wait):  # which may outlast its caller
+        lingers = False
+        if isinstance(call, _Claim) and call.wait:  # it may outlast its caller
+            lingers = True
             call.task = task = self._in_background(talk)
             call.pool = pool
         else:
@@ -4912,11 +5237,11 @@ class AsyncSafeRedisQueue(_Steps[T]):
             # A task, because before Python 3.12 a cancellation may be lost in redis-py's code.
             await asyncio.wait((task, here.closed), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            if not isinstance(call, _Wait):
+            if not lingers:
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())
                 task.cancel()
             raise
-        if not task.done() and isinstance(call, _Wait):
+        if lingers and not task.done():
             raise QueueClosed(f"queue {self.name} was closed")
         return await task
 
@@ -4926,62 +5251,41 @@ class AsyncSafeRedisQueue(_Steps[T]):
         line = await pool.take(call.opened_by(end))
         try:
             call.check_epoch(line)
-            if isinstance(call, _Wait):
+            if isinstance(call, _Claim):
                 call.line = line
                 if line.id is None:
                     told = await line.call(_on_the_wire(("CLIENT", "ID")), end, 1)
                     line.id = told if isinstance(told, int) else 0  # who may not ask is not told
-            reply = await line.call(call.data(slot), end, 2 if call.then else 1)
+                if call.over:  # and its slot may be in use by another
+                    raise ConnectionError("nobody awaits this any more")
+            reply = await line.call(call.data(slot), end, call.replies)
         except BaseException:
             await pool.drop(line)
             raise
         await pool.give_back(line)
         return reply
 
-    async def _end_wait(self, wait: _Wait, claim: _Claim[Any]) -> Any:
-        """What a wait was handed that nobody awaits any more, or None.
+    async def _end_wait(self, claim: _Claim[Any]) -> None:
+        """End the wait of a claim that nobody awaits any more, and that was undone.
 
-        The server ends it, if asked; where that is not allowed, it ends with its slice. Raises
-        TimeoutError after two seconds; what it is handed later is handed back then.
+        The server ends it, if asked, so that what comes next wakes somebody else at once; where
+        that is not allowed, it ends with its slice.
         """
-        pool, task = wait.pool, wait.task
+        pool, task, line = claim.pool, claim.task, claim.line
         assert task is not None
         pause, end = 0.005, _from_now(_WAY_OUT)
-        if wait.line is None:
+        if line is None or line.id is None:
             task.cancel()  # it has not been sent
-        while not task.done():
-            line = wait.line
-            if line is not None and line.id is None:
-                pass  # it is being asked for it, and waits after that
-            elif line is not None and line.id and line.epoch == pool.epoch and self._pool is pool:
+        while not task.done() and (seconds := end - time.monotonic()) > 0:
+            if line is not None and line.id and line.epoch == pool.epoch and self._pool is pool:
                 with suppress(RedisError, OSError):
                     await self._ask("CLIENT", "UNBLOCK", line.id, until=end)
             else:
                 pause = _WAY_OUT
-            if (seconds := end - time.monotonic()) <= 0:
-                self._in_background(self._hand_back_late(task, claim))
-                raise TimeoutError("its wait does not end")
             await asyncio.wait((task,), timeout=min(pause, seconds))
             pause *= 2  # it may not have begun to wait
-        return self._handed(task)
-
-    async def _hand_back_late(self, task: asyncio.Task[Any], claim: _Claim[Any]) -> None:
-        await asyncio.wait((task,))
-        if moved := self._handed(task):
-            try:
-                await self._run_script(UNDO, "", 1, moved, claim._seen)
-            except (RedisError, OSError) as error:
-                log.warning("queue %s: what was handed to a get that was cancelled comes back "
-                            "later: %s", self.name, error)  # fmt: skip
-
-    @staticmethod
-    def _handed(task: asyncio.Task[Any]) -> Any:
-        """The uid that a wait that has ended has moved, or None."""
-        try:
-            moved = task.result()
-        except (RedisError, OSError, asyncio.CancelledError):
-            return None
-        return moved if isinstance(moved, bytes) else None
+        if task.done() and not task.cancelled():
+            task.exception()  # of which nobody else will ask
 
     def _in_background(self, step: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
         background = self._here.background
@@ -5094,6 +5398,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
     fail_many = _Steps[T]._fail_many
     touch = _Steps[T]._touch
     bury = _awaited(_Steps[T]._bury)
+    release = _awaited(_Steps[T]._release)
     forward = _awaited(_Steps[T]._forward)
     dead = _Steps[T]._dead
     revive = _Steps[T]._revive
@@ -5389,7 +5694,10 @@ def demo(args: argparse.Namespace) -> None:
             show("ack", "no item was lost")
         finally:
             queue.purge()
-            queue._redis.delete(queue.BACKUP_LOCK, *(slot.key for slot in queue._slots))
+            slots = [
+                key for slot in queue._slots for kind in (ACK, CLAIM) for key in slot.keys(kind)
+            ]
+            queue._redis.delete(queue.BACKUP_LOCK, *slots)
 
 
 def _url(args: argparse.Namespace) -> str | None:
