@@ -869,9 +869,12 @@ local function to_watch(now, slice)
   redis.call('SET', watch, string.format('%.0f', now + wait), 'PX', wait)
   return wait
 end
--- Who watches no longer, or took a bell and does not wait, leaves that to another.
+-- Who watches no longer, or took a bell and does not wait, leaves that to another. With 'any' it
+-- does not know whether it was told to watch: two who do are better than none.
 local function stop_watching(watching)
-  if watching ~= '' and redis.call('GET', watch) == watching then redis.call('DEL', watch) end
+  if watching == 'any' or watching ~= '' and redis.call('GET', watch) == watching then
+    redis.call('DEL', watch)
+  end
 end
 local function pass_on(now, slice)
   if is_unwatched(first_of(delayed), now, slice) then ring() end
@@ -1053,10 +1056,12 @@ end
 local there = out and redis.pcall('HDEL', items, unpack(uids))
 if type(there) == 'number' then
   if redis.call('ZREM', leases, unpack(uids)) < #uids and not uids[2]
-      and redis.call('LREM', ackbuf, -1, uids[1]) == 0 then
-    redis.call('LREM', backup, -1, uids[1])
+      and redis.call('LREM', ackbuf, -1, uids[1]) == 0
+      and redis.call('LREM', backup, -1, uids[1]) == 0 then
+    redis.call('HSET', meta, uids[1], '0 0 -  g1')  -- a 3.0.0 requeued it: a ghost
+  else
+    redis.call('HDEL', meta, unpack(uids))
   end
-  redis.call('HDEL', meta, unpack(uids))
 end
 """
 
@@ -1121,8 +1126,8 @@ _CLAIM: Final = """
 -- about: meta of a first delivery, as it would be now. lease: ms, or '' for none.
 -- how: letters: g the general way is due, b a BLMOVE into handed stands before this, a this call
 -- was sent before, w who calls will wait if there is nothing.
--- terms: what only the general way needs, in one argument, because each costs: what is watched, or
--- ''; ms of a slice; ms between two autocleans, or ''; most deliveries, or ''.
+-- terms: what only the general way needs, in one argument, because each costs: what is watched, ''
+-- or 'any'; ms of a slice; ms between two autocleans, or ''; most deliveries, or ''.
 -- Returns now (or 0), a verdict, a deadline (or 0), and uid, payload, deliveries of each delivery.
 -- The verdict: 0 there may be more, -1 not now, -2 paused, else watch so many ms for the next.
 if latest >= tonumber(number) then
@@ -1135,7 +1140,7 @@ if latest >= tonumber(number) then
   end
 end
 local token = string.match(about, '^%d+ %d+ (%S+) ')
-local watching, slice, interval, most = string.match(terms, '^(%d*) (%d+) (%d*) (%d*)$')
+local watching, slice, interval, most = string.match(terms, '^(%w*) (%d+) (%d*) (%d*)$')
 local now, out = tonumber(clock()), {}
 local ends = lease ~= '' and string.format('%.0f', now + lease) or '0'
 local reply = {now, 0, tonumber(ends)}
@@ -1158,9 +1163,9 @@ local function took_nothing(verdict)
   reply[2] = verdict
   return reply
 end
+stop_watching(watching)
 if redis.call('EXISTS', paused) == 1 then return took_nothing(-2) end
 keep_house(now, interval)
-stop_watching(watching)
 
 -- Where the next uid stands, and it: of a priority above zero, in the list, of one below.
 local ranked = redis.call('EXISTS', priority) == 1
@@ -3413,7 +3418,7 @@ class _Claim(_Numbered[R]):
     line: _AsyncLine | None = None
     verdict = 0  # of the latest claim: what its script says of how to go on
     over = False  # whether it was abandoned
-    _watching: int | Literal[""] = ""  # the time, by the server's clock, that this get is to watch
+    _told: int | Literal[""] = ""  # the time, by the server's clock, for which this get is to watch
     _refused = False  # whether the server refused the latest wait
     _pauses = 0  # looks one after the other in a pause
     _ends = 0.0  # the time, by the monotonic clock, before which no lease of its items ends
@@ -3467,13 +3472,17 @@ class _Claim(_Numbered[R]):
         # A wait that gets no connection looks instead.
         return min(end, _from_now(self.wait)) if self.wait else end
 
+    @property
+    def watching(self) -> int | str:
+        return "any" if self._sent else self._told  # what it was told then is not known
+
     def data(self, slot: _Slot | None) -> bytes:
         assert slot is not None
         queue, now, left = self.queue, time.monotonic(), self.left_seconds()
         # A fourth of a second after the latest one the general way is due, which keeps house. It is
         # gone too by who was told to watch, and where this was sent before.
         how = "a" if self._sent else ""
-        if self._sent or self._watching != "" or now >= queue._house_kept + _KEEP_HOUSE:
+        if self.watching != "" or now >= queue._house_kept + _KEEP_HOUSE:
             how += "g"
         if self.wait:
             how += "b"
@@ -3481,7 +3490,7 @@ class _Claim(_Numbered[R]):
             how += "w"
         about = b"1 %d %b:%d " % (queue._server_ms, slot.name.encode(), slot.claims)
         slice_, interval, most = self._terms
-        terms = f"{self._watching} {slice_} {interval} {most}"
+        terms = f"{self.watching} {slice_} {interval} {most}"
         self.args = (about, _often(how, terms, *self._asked), *self._settling)
         self._since, self._sent = now, True
         claim = super().data(slot)
@@ -3529,11 +3538,11 @@ class _Claim(_Numbered[R]):
             if self._refused:
                 self.queue._wait_was_refused(waited)
         now, self.verdict, ends, *found = reply
-        self._settling, self._watching = (), ""
+        self._settling, self._told = (), ""
         if now:
             self.queue._house_kept, self.queue._server_ms = self._since, now
         if self.verdict > 0:
-            self._watching = now + self.verdict
+            self._told = now + self.verdict
         token, deadline = slot.token, ends / 1000 if ends else None
         if ends:  # whole ms: one may be missing
             self._ends = self._since + ((ends - now if now else self._asked[1]) - 1) / 1000
@@ -3562,7 +3571,7 @@ class _Claim(_Numbered[R]):
                 left = self.left_seconds()
                 nothing = not self._found and self.verdict
                 # Who was told to watch claims once more, to leave that to another.
-                over = left <= 0 and nothing and self._watching == ""
+                over = left <= 0 and nothing and self._told == ""
                 if self.items or over or left <= -_GRACE:
                     break
                 queue._check_open(self.closings)
@@ -3608,7 +3617,7 @@ class _Claim(_Numbered[R]):
         if self.over:
             return
         self.over = True
-        if self._found or self._watching != "" or (self._sent and not known) or self.task:
+        if self._found or self._told != "" or (self._sent and not known) or self.task:
             await self.queue._finish(self._take_back(slot))
         else:
             self.queue._slots.append(slot)
@@ -3640,7 +3649,7 @@ class _Undo(_Numbered[Any]):
 
     def __init__(self, claim: _Claim[Any], slot: _Slot) -> None:
         self._slot = slot
-        args = (slot.token, claim._watching, claim._terms[0])
+        args = (slot.token, claim.watching, claim._terms[0])
         # It has little time where that of the get is over, or the queue is closed.
         is_late = claim.left_seconds() <= 0
         self.once = is_late or claim.closings != claim.queue._closings
