@@ -2812,8 +2812,11 @@ class _AsyncPool:
 
     async def close(self) -> None:
         """All that is idle, and what is being opened, or opened for all; what is in use ends."""
-        if self._opening is not None:
-            self._opening.cancel()
+        opening, pause, end = self._opening, 0.005, _from_now(_WAY_OUT)
+        while opening is not None and not opening.done() and time.monotonic() < end:
+            opening.cancel()  # again: before Python 3.12 one may be lost in redis-py's code
+            await asyncio.wait((opening,), timeout=pause)
+            pause *= 2
         await self.renew()
 
 
