@@ -146,6 +146,18 @@ class Trace:
         self.client.lpush("srq:test:queue", *uids)
         self.client.hset("srq:test:items", mapping=dict(zip(uids, uids)))
 
+    def do_haunt(self) -> None:
+        """A ghost is noted, as of what stood too deep in the list to be found: there, or not."""
+        if self.random.random() < 0.3:
+            uid = self.random.choice(self.uids)
+            about = self.model.meta.get(uid, keys.NEW)
+            self.model.meta[uid] = about._replace(ghosts=about.ghosts + 1)
+            self.client.hset("srq:test:meta", uid, str(self.model.meta[uid]))
+            if self.random.random() < 0.7:
+                self.model.queue.append(uid)
+                self.client.rpush("srq:test:queue", uid)
+            self.steps.append(("a ghost of", uid, self.model.queue[-1:]))
+
     def do_claim(self, acks: Args = ()) -> None:
         # The caller's own estimate of the time may be wrong.
         about = Meta(1, self.model.now + self.random.choice((0, 0, -7)), f"c:{len(self.steps) + 1}")
