@@ -3511,9 +3511,11 @@ class _Claim(_Numbered[R]):
         how = "b" if self.wait else ""
         if left > self.wait:
             how += "w"
-        # A fourth of a second after the latest one the general way is due, which keeps house. It is
-        # gone too by who was told to watch, and where this was sent before.
-        if self._sent or self._told != "" or now >= queue._house_kept + _KEEP_HOUSE:
+        # A fourth of a second after the latest one the general way is due, which keeps house; but
+        # who waits has just done so. It is gone too by who was told to watch, and where this was
+        # sent before.
+        kept = self.wait or now < queue._house_kept + _KEEP_HOUSE
+        if self._sent or self._told != "" or not kept:
             how += "ag" if self._sent else "g"
         number = b"%d" % slot.claims
         about = b"1 %d %b:%b " % (queue._server_ms, slot.name, number)
@@ -3995,19 +3997,21 @@ class _Steps(_Connections, Generic[T]):
         handler raises: then all are handed back.
         """
         check_count("count", count, least=1)
-        lease = self._lease_of(lease)
-        items, _ = await self._claim(count, timeout, lease)
-        while items and len(items) < count:
+        ms, more = _milliseconds(self._lease_of(lease)), True
+        items: list[Item[T]] = []
+        while more and len(items) < count:
+            until = _deadline(-1 if items else timeout)
             try:
-                more, _ = await self._claim(count - len(items), -1, lease)
+                claim = await _Claim(self, count - len(items), ms, until, read=_as_it_is)
             except GeneratorExit:
                 raise
             except BaseException as error:
+                if not items:
+                    raise
                 failure = error
             else:
-                if not more:
-                    break
-                items += more
+                items += claim.items
+                more = bool(claim.items) and claim.verdict == 0
                 continue
             if isinstance(failure, Exception) and _of_a_handler(failure) is None:
                 break  # there are some; the next call meets the error
