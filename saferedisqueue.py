@@ -1131,6 +1131,12 @@ elseif from and count == '1'
     return {0, 0, ends, uid, payload, 1}
   end
 end
+-- Where there is nothing at all, there is nothing to look after.
+if number + 0 > latest and not string.find(how, 'a', 1, true)
+    and redis.call('EXISTS', items, queue, handed, ackbuf, backup, meta, leases, delayed, priority,
+      held, dead, reasons, paused) == 0 then
+  return {0, -1, 0}
+end
 """
 
 _CLAIM: Final = """
@@ -3626,13 +3632,27 @@ class _Claim(_Numbered[R]):
                     await self._wait()
                     queue._check_open(self.closings)
                 slot = queue._young(slot).count(self.script)
-                self._take(slot, await queue._reply_to(self, slot))
+                self._take(slot, await self._reply(slot))
             result: Any = self.read(self)
             self._ended = True
             queue._slots.append(slot)
         except BaseException as error:
             return await self._undone(slot, error)
         return await result if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
+
+    async def _reply(self, slot: _Slot) -> Any:
+        """Of the next claim. A wait that fails, also for want of a connection, becomes a look."""
+        if self.wait:
+            try:
+                return await self.queue._send(self, slot)
+            except RedisError as error:
+                failure = error
+            if raised := _of_a_handler(failure):
+                raise raised
+            self._wait_for(0)
+            if isinstance(failure, NoScriptError):
+                self.send_in_full()
+        return await self.queue._reply_to(self, slot)
 
     async def _wait(self) -> None:
         """Let the next claim wait at the server, or sleep."""
