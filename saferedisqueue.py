@@ -1355,13 +1355,15 @@ return answer(settled, all)
 -- Counted first, as a put is.
 counted = redis.pcall('INCR', call)
 if counted == number + 0 then
-  SETTLE_OUT
+"""
+    + _SETTLE_OUT
+    + """
   if type(there) == 'number' then
     if there < #uids then redis.call('SET', said, number .. ' ' .. there, 'PX', '3600000') end
     return there
   end
 end
-""".replace("SETTLE_OUT", _SETTLE_OUT.strip()),
+""",
     reply=int,
 )
 
