@@ -5671,7 +5671,7 @@ def take_items(
         if items or args.drain != "all":
             return items, args.drain == "ready"
         stats = queue.stats()
-        return items, stats.total == stats.dead
+        return items, stats.total == stats.dead + stats.held
 
     while not signals.seen and taken != args.count:
         items, drained = outlast(look, signals, 1, deadline) or ([], True)
