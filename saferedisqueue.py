@@ -574,8 +574,8 @@ end
 local known = redis.call('GET', last)
 local latest = known and tonumber(string.match(known, '^%d+')) or 0
 local function note_claim(text)
-  redis.call('SET', last, number .. ' ' .. text, 'KEEPTTL')
-  if not known then redis.call('PEXPIRE', last, '3600000') end
+  if known then return redis.call('SET', last, number .. ' ' .. text, 'KEEPTTL') end
+  redis.call('SET', last, number .. ' ' .. text, 'PX', '3600000')
 end
 """,
     "uids": """
