@@ -1470,11 +1470,10 @@ RELEASE = Script(
 if repeated then return tonumber(told or 1) end
 lift_memory_limit()
 local is_held = redis.call('ZSCORE', held, uid)
-if is_held then
-  if redis.call('HEXISTS', items, uid) == 1 then make_ready(uid, redis.call('HGET', meta, uid)) end
-  redis.call('ZREM', held, uid)
-end
-return answer(is_held and 1 or 0, 1)
+local is_there = is_held and redis.call('HEXISTS', items, uid) == 1
+if is_there then make_ready(uid, redis.call('HGET', meta, uid)) end
+if is_held then redis.call('ZREM', held, uid) end
+return answer(is_there and 1 or 0, 1)
 """,
     reply=int,
 )
