@@ -778,7 +778,7 @@ local function forget_places(uids, abouts)
     local about = abouts[i]
     -- Most end with the blank before a score, and have neither one nor ghosts.
     local ghosts = about and string.byte(about, -1) ~= 32 and select(5, meta_fields(about)) or 0
-    if not leased and (uids[2] == nil or about and string.find(about, '^%d+ 0 ')) then
+    if not leased and (uids[2] == nil or not about or string.find(about, '^%d+ 0 ')) then
       ghosts = ghosts + leave_wherever(uid, about, reach)
     end
     if ghosts > 0 then
