@@ -3949,18 +3949,17 @@ class _Steps(_Connections, Generic[T]):
         """
         check_count("count", count, least=1)
         lease = self._lease_of(lease)
-        items, _ = await self._claim(count, timeout, lease)
-        while items and len(items) < count:
+        claim: _Claim[Any] = await _Claim(self, count, timeout, lease, read=_as_it_is)
+        items = list(claim.items)
+        while claim.items and len(items) < count and claim.verdict == 0:
             try:
-                more, _ = await self._claim(count - len(items), -1, lease)
+                claim = await _Claim(self, count - len(items), -1, lease, read=_as_it_is)
             except GeneratorExit:
                 raise
             except BaseException as error:
                 failure = error
             else:
-                if not more:
-                    break
-                items += more
+                items += claim.items
                 continue
             if isinstance(failure, Exception) and _of_a_handler(failure) is None:
                 break  # there are some; the next call meets the error
