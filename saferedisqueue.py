@@ -580,8 +580,8 @@ end
 local known = redis.call('GET', last)
 local latest = known and tonumber(string.match(known, '^%d+')) or 0
 local function note_claim(text)
-  redis.call('SET', last, number .. ' ' .. text, 'KEEPTTL')
-  if not known then redis.call('PEXPIRE', last, '3600000') end
+  if known then return redis.call('SET', last, number .. ' ' .. text, 'KEEPTTL') end
+  redis.call('SET', last, number .. ' ' .. text, 'PX', '3600000')
 end
 """,
     "uids": """
@@ -784,7 +784,7 @@ local function forget_places(uids, abouts)
     local about = abouts[i]
     -- Most end with the blank before a score, and have neither one nor ghosts.
     local ghosts = about and string.byte(about, -1) ~= 32 and select(5, meta_fields(about)) or 0
-    if not leased and (uids[2] == nil or about and string.find(about, '^%d+ 0 ')) then
+    if not leased and (uids[2] == nil or not about or string.find(about, '^%d+ 0 ')) then
       ghosts = ghosts + leave_wherever(uid, about, reach)
     end
     if ghosts > 0 then
@@ -1492,11 +1492,10 @@ RELEASE = Script(
 if repeated then return tonumber(told or 1) end
 lift_memory_limit()
 local is_held = redis.call('ZSCORE', held, uid)
-if is_held then
-  if redis.call('HEXISTS', items, uid) == 1 then make_ready(uid, redis.call('HGET', meta, uid)) end
-  redis.call('ZREM', held, uid)
-end
-return answer(is_held and 1 or 0, 1)
+local is_there = is_held and redis.call('HEXISTS', items, uid) == 1
+if is_there then make_ready(uid, redis.call('HGET', meta, uid)) end
+if is_held then redis.call('ZREM', held, uid) end
+return answer(is_there and 1 or 0, 1)
 """,
     reply=int,
 )
@@ -4019,21 +4018,19 @@ class _Steps(_Connections, Generic[T]):
         handler raises: then all are handed back.
         """
         check_count("count", count, least=1)
-        ms, more = _milliseconds(self._lease_of(lease)), True
-        items: list[Item[T]] = []
-        while more and len(items) < count:
-            until = _deadline(-1 if items else timeout)
+        ms = _milliseconds(self._lease_of(lease))
+        claim: _Claim[Any] = await _Claim(self, count, ms, _deadline(timeout), read=_as_it_is)
+        items = list(claim.items)
+        while claim.items and len(items) < count and claim.verdict == 0:
             try:
-                claim = await _Claim(self, count - len(items), ms, until, read=_as_it_is)
+                left = count - len(items)
+                claim = await _Claim(self, left, ms, _deadline(-1), read=_as_it_is)
             except GeneratorExit:
                 raise
             except BaseException as error:
-                if not items:
-                    raise
                 failure = error
             else:
                 items += claim.items
-                more = bool(claim.items) and claim.verdict == 0
                 continue
             if isinstance(failure, Exception) and _of_a_handler(failure) is None:
                 break  # there are some; the next call meets the error
