@@ -151,7 +151,7 @@ def snapshot(client: redis.Redis, name: str = "test") -> dict[str, Value]:
     prefix = f"srq:{name}:".encode()
     for key in client.scan_iter(match=prefix + b"*"):
         short = key.removeprefix(prefix).decode()
-        if not short.startswith("last:"):
+        if not short.startswith(("call:", "said:", "last:")):
             found[short] = _read(client, key)
     return found
 
@@ -178,13 +178,14 @@ def seed(client: redis.Redis, name: str = "test", **keys: Value) -> None:
             client.rpush(key, *value)
         elif isinstance(value, str):
             client.set(key, value)
-        elif short in ("dead", "leases", "delayed", "priority"):
+        elif short in ("dead", "leases", "delayed", "priority", "held"):
             client.zadd(key, value)
         else:
             client.hset(key, mapping=value)
 
 
-PLACES = ("queue", "priority", "delayed", "ackbuf", "backup", "leases", "dead")
+LISTS = ("handed", "queue", "ackbuf", "backup")
+PLACES = (*LISTS, "priority", "delayed", "held", "leases", "dead")
 
 
 def check_places(client: redis.Redis, name: str = "test") -> None:
