@@ -381,9 +381,9 @@ def run_alone(code: str, server: Server, *arguments: str) -> None:
 def call(
     queue: Any, script: saferedisqueue.Script, *args: Any, slot: Any = None, keys: Any = None
 ) -> Any:
-    """Run one script once, as the blocking queue does; a slot used again is a call sent again."""
+    """Run one script once, as the blocking queue does; with a slot, as the call it counted last."""
     once = saferedisqueue._Numbered(queue, script, args, lambda reply: reply, None, keys)
-    slot = slot or queue._take_slot()
+    slot = slot or queue._take_slot().count(script)
     try:
         return queue._exchange(once, slot)
     except redis.exceptions.NoScriptError:
@@ -392,8 +392,10 @@ def call(
 
 
 def command_of(call: Any) -> str:
-    """The name of the command that a call sends."""
-    return str(call.parts[0]) if isinstance(call, saferedisqueue._Command) else "EVALSHA"
+    """The name of the command that a call sends, or of the first of two."""
+    if isinstance(call, saferedisqueue._Command):
+        return str(call.parts[0])
+    return "BLMOVE" if isinstance(call, saferedisqueue._Claim) and call.wait else "EVALSHA"
 
 
 class Raw(saferedisqueue._Command):
