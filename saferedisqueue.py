@@ -3632,6 +3632,7 @@ class _Claim(_Numbered[R]):
                 if nothing:
                     await self._wait()
                     queue._check_open(self.closings)
+                self._in_full = False  # the server has the script by now
                 slot = queue._young(slot).count(self.script)
                 self._take(slot, await self._reply(slot))
             result: Any = self.read(self)

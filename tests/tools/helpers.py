@@ -190,11 +190,12 @@ def seed(client: redis.Redis, name: str = "test", **keys: Value) -> None:
 
 
 # An entry in one of the first two may be a ghost: so many of a uid as meta says.
-PLACES = tuple("queue handed priority delayed ackbuf backup leases held dead".split())
+LISTS = ("handed", "queue", "ackbuf", "backup")
+PLACES = (*LISTS, "priority", "delayed", "held", "leases", "dead")
 
 
 def check_places(client: redis.Redis, name: str = "test") -> None:
-    """Invariant 1: every uid in items stands in exactly one place, but for the ghosts in its meta."""
+    """Invariant 1: every uid in items stands in one place, but for the ghosts that meta counts."""
     keys = snapshot(client, name)
     standing: dict[str, list[str]] = {}
     for place in PLACES:
@@ -399,8 +400,10 @@ def call(
 
 
 def command_of(call: Any) -> str:
-    """The name of the command that a call sends."""
-    return str(call.parts[0]) if isinstance(call, saferedisqueue._Command) else "EVALSHA"
+    """The name of the command that a call sends, or of the first of two."""
+    if isinstance(call, saferedisqueue._Command):
+        return str(call.parts[0])
+    return "BLMOVE" if isinstance(call, saferedisqueue._Claim) and call.wait else "EVALSHA"
 
 
 class Raw(saferedisqueue._Command):
