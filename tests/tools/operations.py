@@ -228,24 +228,32 @@ def get_of_nothing(queue: Queue, client: redis.Redis) -> Iterator[May]:
 
 
 def arrive(client: redis.Redis) -> None:
-    """An item is put by somebody else."""
-    client.hset("srq:test:items", "arrived", "a")
-    client.lpush("srq:test:queue", "arrived")
+    """Items are put by somebody else."""
+    client.hset("srq:test:items", mapping={"first": "a", "second": "b"})
+    client.lpush("srq:test:queue", "first", "second")
 
 
-# Autoclean finds what a lost reply of the wait has left.
-@operation(autoclean_interval=0.2, wait_slice=0.05)
+@operation()
 def get_that_waits(queue: Queue, client: redis.Redis) -> Iterator[May]:
     queue.before_wait = lambda: arrive(client)
-    yield May(new="a", whole=False, takes=True)
+    yield May(new="ab", whole=False, takes=True)
     check_taken(queue.get(), "a")
 
 
-@operation(autoclean_interval=0.2, wait_slice=0.05)
+@operation()
 def get_with_a_lease_that_waits(queue: Queue, client: redis.Redis) -> Iterator[May]:
     queue.before_wait = lambda: arrive(client)
-    yield May(new="a", whole=False, takes=True)
+    yield May(new="ab", whole=False, takes=True)
     check_taken(queue.get(lease=LEASE), "a")
+
+
+@operation()
+def get_that_waits_at_a_server_without_its_script(
+    queue: Queue, client: redis.Redis
+) -> Iterator[May]:
+    queue.before_wait = lambda: (client.script_flush(), arrive(client))
+    yield May(new="ab", whole=False, takes=True)
+    check_taken(queue.get(), "a")
 
 
 @operation()
