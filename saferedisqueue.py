@@ -649,7 +649,7 @@ end
     "token": """
 -- Whether the delivery `token` is the latest one of an item with this meta.
 local function is_latest(token, about)
-  return about and string.find(about, ' ' .. token .. ' ', 1, true)
+  return about and token ~= '' and string.find(about, ' ' .. token .. ' ', 1, true)
 end
 """,
     "unlimited": """
@@ -3103,7 +3103,7 @@ class _Connections:
         )
 
     def key(self, name: str) -> bytes:
-        """The key of this queue that the scripts call so: ``key("items")``. For tools."""
+        """The key of this queue that the scripts call so: ``key("items")``; with '' its prefix."""
         return self._prefix + name.encode()
 
     # -- where connections go -------------------------------------------------------------------
@@ -3434,7 +3434,7 @@ def _first(claim: _Claim[Any]) -> Any:
 
 
 def _items_and_end(claim: _Claim[Any]) -> Any:
-    return claim.items, claim.ends
+    return claim.items or [], claim.ends
 
 
 class _DurablePut(_Numbered[R]):
