@@ -385,7 +385,13 @@ def _new_uids(count: int) -> list[str]:
 
 def _new_uid() -> str:
     """One of them, in less time."""
-    digits = f"{_uid_times(1)[0]:015x}{os.urandom(8).hex()}"
+    global _latest_uid_time
+    now = (time.time_ns() << 12) // 1_000_000
+    if now > _latest_uid_time:
+        _latest_uid_time = now
+    else:
+        (now,) = _uid_times(1)
+    digits = f"{now:015x}{os.urandom(8).hex()}"
     return f"{digits[:8]}-{digits[8:12]}-7{digits[12:15]}-8{digits[15:18]}-{digits[18:30]}"
 
 
@@ -574,8 +580,8 @@ end
 local known = redis.call('GET', last)
 local latest = known and tonumber(string.match(known, '^%d+')) or 0
 local function note_claim(text)
-  redis.call('SET', last, number .. ' ' .. text, 'KEEPTTL')
-  if not known then redis.call('PEXPIRE', last, '3600000') end
+  if known then return redis.call('SET', last, number .. ' ' .. text, 'KEEPTTL') end
+  redis.call('SET', last, number .. ' ' .. text, 'PX', '3600000')
 end
 """,
     "uids": """
@@ -778,7 +784,7 @@ local function forget_places(uids, abouts)
     local about = abouts[i]
     -- Most end with the blank before a score, and have neither one nor ghosts.
     local ghosts = about and string.byte(about, -1) ~= 32 and select(5, meta_fields(about)) or 0
-    if not leased and (uids[2] == nil or about and string.find(about, '^%d+ 0 ')) then
+    if not leased and (uids[2] == nil or not about or string.find(about, '^%d+ 0 ')) then
       ghosts = ghosts + leave_wherever(uid, about, reach)
     end
     if ghosts > 0 then
@@ -1045,13 +1051,18 @@ return answer(count, all)
 # was done. Of a uid with a priority or ghosts meta does not end with a blank: the rest is for
 # `forget`. Without functions, because each that is made costs as much as a command.
 _SETTLE_OUT: Final = """
-local uids, out = {}, true
-for i = rest, #ARGV, 2 do uids[#uids + 1] = ARGV[i] end
+local uids, out, its, token = {}, true, nil, nil
+for i = rest, #ARGV, 2 do uids[(i - rest) / 2 + 1] = ARGV[i] end
 local abouts = redis.pcall('HMGET', meta, unpack(uids))
 for i = 1, #uids do
-  local its = abouts[i]
-  out = out and its and string.byte(its, -1) == 32 and not string.find(its, '^%d+ 0 ')
-    and string.find(its, ' ' .. ARGV[rest + 2 * i - 1] .. ' ', 1, true)
+  if abouts[i] ~= its or ARGV[rest + 2 * i - 1] ~= token or not its then
+    its, token = abouts[i], ARGV[rest + 2 * i - 1]
+    if not its or string.byte(its, -1) ~= 32 or string.find(its, '^%d+ 0 ')
+        or not string.find(its, ' ' .. token .. ' ', 1, true) then
+      out = false
+      break
+    end
+  end
 end
 local there = out and redis.pcall('HDEL', items, unpack(uids))
 if type(there) == 'number' then
@@ -1073,33 +1084,36 @@ if number + 0 <= latest then
   from = nil
 elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused, handed) == 0 then
   local entries = redis.call('LRANGE', queue, '-' .. count, '-1')
-  local n, ends, reply = #entries, 0, nil
+  local n = #entries
   local payloads = n > 0 and redis.call('HMGET', items, unpack(entries))
   local abouts = n > 0 and redis.call('HMGET', meta, unpack(entries))
-  if n > 0 and lease ~= '' then ends = clock() + lease end
-  reply = n > 0 and {0, n < tonumber(count) and -1 or 0, ends}
-  local uids, lengths, notes, places, bytes, seen = {}, {}, {}, {}, 0, {}
+  local ends = lease ~= '' and string.format('%.0f', clock() + lease) or '0'
+  local reply = {0, n < tonumber(count) and -1 or 0, tonumber(ends)}
+  local uids, lengths, notes, places, bytes, plain = {}, {}, {}, {}, 0, n > 0
   for i = n, 1, -1 do
-    local uid, payload, r, j = entries[i], payloads[i], 3 * (n - i) + 3, n - i + 1
-    if not payload or abouts[i] or uid == '' or seen[uid] or bytes > 1000000 then
-      reply = nil
+    local uid, payload, j = entries[i], payloads[i], n - i
+    if not payload or abouts[i] or uid == '' or bytes > 1000000 then
+      plain = false
       break
     end
-    seen[uid], uids[j], lengths[j] = true, uid, #uid
-    notes[2 * j - 1], notes[2 * j] = uid, about
-    places[2 * j - 1], places[2 * j] = ends, uid
-    reply[r + 1], reply[r + 2], reply[r + 3] = uid, payload, 1
+    uids[j + 1], lengths[j + 1] = uid, #uid
+    notes[2 * j + 1], notes[2 * j + 2] = uid, about
+    places[2 * j + 1], places[2 * j + 2] = ends, uid
+    reply[3 * j + 4], reply[3 * j + 5], reply[3 * j + 6] = uid, payload, 1
     bytes = bytes + #payload
   end
-  if reply and type(redis.pcall('HSET', meta, unpack(notes))) == 'number' then
+  local new = plain and redis.pcall('HSET', meta, unpack(notes))
+  if new == n then
     note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
-    if ends > 0 then
+    if lease ~= '' then
       redis.call('ZADD', leases, unpack(places))
     else
       redis.call('LPUSH', ackbuf, unpack(uids))
     end
     redis.call('LTRIM', queue, '0', -n - 1)
     return reply
+  elseif type(new) == 'number' then  -- one stands in the list twice
+    redis.call('HDEL', meta, unpack(uids))
   end
 elseif from and count == '1'
     and redis.call('EXISTS', priority, paused, from == queue and handed or paused) == 0 then
@@ -1107,15 +1121,21 @@ elseif from and count == '1'
   local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
   if payload and redis.pcall('HSETNX', meta, uid, about) == 1 then
     note_claim(#uid .. ' ' .. uid)
-    local ends = lease ~= '' and clock() + lease or 0
-    if ends > 0 then
-      redis.call('ZADD', leases, string.format('%.0f', ends), uid)
-      redis.call('RPOP', from)
-    else
+    if lease == '' then
       redis.call('LMOVE', from, ackbuf, 'RIGHT', 'LEFT')
+      return {0, 0, 0, uid, payload, 1}
     end
+    local ends = clock() + lease
+    redis.call('ZADD', leases, ends, uid)
+    redis.call('RPOP', from)
     return {0, 0, ends, uid, payload, 1}
   end
+end
+-- Where there is nothing at all, there is nothing to look after.
+if number + 0 > latest and not string.find(how, 'a', 1, true)
+    and redis.call('EXISTS', items, queue, handed, ackbuf, backup, meta, leases, delayed, priority,
+      held, dead, reasons, paused) == 0 then
+  return {0, -1, 0}
 end
 """
 
@@ -1335,13 +1355,15 @@ return answer(settled, all)
 -- Counted first, as a put is.
 counted = redis.pcall('INCR', call)
 if counted == number + 0 then
-  SETTLE_OUT
+"""
+    + _SETTLE_OUT
+    + """
   if type(there) == 'number' then
     if there < #uids then redis.call('SET', said, number .. ' ' .. there, 'PX', '3600000') end
     return there
   end
 end
-""".replace("SETTLE_OUT", _SETTLE_OUT.strip()),
+""",
     reply=int,
 )
 
@@ -1470,11 +1492,10 @@ RELEASE = Script(
 if repeated then return tonumber(told or 1) end
 lift_memory_limit()
 local is_held = redis.call('ZSCORE', held, uid)
-if is_held then
-  if redis.call('HEXISTS', items, uid) == 1 then make_ready(uid, redis.call('HGET', meta, uid)) end
-  redis.call('ZREM', held, uid)
-end
-return answer(is_held and 1 or 0, 1)
+local is_there = is_held and redis.call('HEXISTS', items, uid) == 1
+if is_there then make_ready(uid, redis.call('HGET', meta, uid)) end
+if is_held then redis.call('ZREM', held, uid) end
+return answer(is_there and 1 or 0, 1)
 """,
     reply=int,
 )
@@ -1765,7 +1786,7 @@ class _Slot:
     __slots__ = ("calls", "claims", "heads", "name", "old", "prefix")
 
     def __init__(self, prefix: bytes) -> None:
-        self.name, self.prefix = secrets.token_urlsafe(9), prefix
+        self.name, self.prefix = secrets.token_urlsafe(9).encode(), prefix
         # Begun at 1, the number that a server counts to which has lost the key: so the first call
         # is none that it takes for the next.
         self.calls = 1
@@ -1774,12 +1795,12 @@ class _Slot:
         self.heads: dict[Script, _Packed] = {}  # how the command that runs each begins
 
     def keys(self, script: Script) -> Iterator[bytes]:
-        return (b"%b%b:%b" % (self.prefix, key.encode(), self.name.encode()) for key in script.slot)
+        return (b"%b%b:%b" % (self.prefix, key.encode(), self.name) for key in script.slot)
 
     @property
     def token(self) -> str:
         """Of what its latest claim delivers."""
-        return f"{self.name}:{self.claims}"
+        return f"{self.name.decode()}:{self.claims}"
 
     def count(self, script: Script) -> Self:
         """From now on the next call of the kind of this script is meant."""
@@ -1822,7 +1843,8 @@ class _Call(Generic[R]):
     queue: Any
     patient = once = alone = False
     wait = 0.0
-    kinds: tuple[type, ...] = ()  # of its reply, if they are known
+    kind: type | None = None  # of its reply, if it is of one
+    kinds: tuple[type, ...] = ()  # or one of these
     least = 0  # values in it, if it is a list
     replies = 1  # two with a command that confirms it, or behind one that waits
     epoch: int | None = None  # of the pool, of whose server something was asked for it
@@ -1868,6 +1890,10 @@ class _Call(Generic[R]):
         """From now on with the text of its script, which the server does not know; False if so."""
         return False
 
+    def is_short(self, reply: list[Any]) -> bool:
+        """Whether a list must be looked at to know that it is a reply."""
+        return self.replies > 1 or len(reply) < self.least
+
     def looked_at(self, reply: Any) -> tuple[Any, ...]:
         """The parts of its reply that must be no error, its own first."""
         return (reply,)
@@ -1884,7 +1910,6 @@ class _Call(Generic[R]):
 
 
 _NUMBER: Final = (int,)
-_REPLIES: Final[dict[Any, tuple[type, ...]]] = {int: _NUMBER, list: (list,), None: ()}
 _TEXT: Final = (bytes, NoneType)
 # What else is asked for, and what it is answered with.
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
@@ -1929,7 +1954,7 @@ class _Numbered(_Call[R]):
         keys: Sequence[bytes] | None = None,
     ) -> None:
         self.queue, self.until = queue, until
-        self.kinds, self.least = _REPLIES[script.reply], script.least
+        self.kind, self.least = script.reply, script.least
         self.script, self.args, self.read, self.keys = script, args, read, keys
 
     def begin(self) -> _Slot:
@@ -2794,8 +2819,11 @@ class _AsyncPool:
 
     async def close(self) -> None:
         """All that is idle, and what is being opened, or opened for all; what is in use ends."""
-        if self._opening is not None:
-            self._opening.cancel()
+        opening, pause, end = self._opening, 0.005, _from_now(_WAY_OUT)
+        while opening is not None and not opening.done() and time.monotonic() < end:
+            opening.cancel()  # again: before Python 3.12 one may be lost in redis-py's code
+            await asyncio.wait((opening,), timeout=pause)
+            pause *= 2
         await self.renew()
 
 
@@ -3305,8 +3333,9 @@ class _Connections:
                 if _is_read_only(each) and not isinstance(each, ReadOnlyError):
                     raise ReadOnlyError(str(each)) from each
                 raise each
+        kinds = call.kinds if call.kind is None else (call.kind,)
         short = isinstance(first, list) and len(first) < call.least
-        if short or (call.kinds and not isinstance(first, call.kinds)):
+        if short or (kinds and not isinstance(first, kinds)):
             raise ConnectionError(
                 f"the server sent what is no reply to that: {type(first).__name__}"
             )
@@ -3401,6 +3430,20 @@ class _DurablePut(_Numbered[R]):
         return result
 
 
+@lru_cache(typed=True)
+def _claim_terms(
+    how: str,
+    watching: str | int,
+    wait_slice: float,
+    interval: float | None,
+    most: str | int,
+    *rest: Any,
+) -> _Packed:
+    """Arguments of CLAIM that are the same in many."""
+    every = "" if interval is None else int(interval * 1000)
+    return _packed((how, f"{watching} {int(wait_slice * 1000)} {every} {most}", *rest))
+
+
 class _Claim(_Numbered[R]):
     """A get under way: claims until there is something or time is over; where it waits in between,
     each right behind the command that does, in one packet.
@@ -3413,16 +3456,23 @@ class _Claim(_Numbered[R]):
     """
 
     queue: _Steps[Any]
+    patient, kind, least = True, list, 3
+    script: Script = CLAIM
+    keys = None
+    items: Any = ()
     task: asyncio.Task[Any] | None = None
     pool: _AsyncPool
     line: _AsyncLine | None = None
     verdict = 0  # of the latest claim: what its script says of how to go on
     over = False  # whether it was abandoned
+    ends = 0.0  # the time, by the monotonic clock, before which no lease of its items ends
+    _terms: tuple[Any, ...] = ()  # arguments that only its script has
+    _settling: tuple[Any, ...] = ()  # what its script settles
+    _undecodable: Sequence[tuple[_Uid, Exception]] = ()
     _told: int | Literal[""] = ""  # the time, by the server's clock, for which this get is to watch
     _refused = False  # whether the server refused the latest wait
     _pauses = 0  # looks one after the other in a pause
-    _ends = 0.0  # the time, by the monotonic clock, before which no lease of its items ends
-    _since = 0.0  # when, by that, the latest claim was sent
+    _since = 0.0  # when, by the monotonic clock, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
     _found = False  # whether it has brought anything
     _ended = False  # whether it has its result
@@ -3431,42 +3481,27 @@ class _Claim(_Numbered[R]):
         self,
         queue: _Steps[Any],
         count: int,
-        timeout: Timeout,
-        lease: float | None,
+        lease: Any,
+        until: float | None,
         acks: Iterable[str] = (),
         make: Callable[..., Any] = Item,
         *,
         read: Callable[[_Claim[R]], R],
-        script: Script | None = None,
-        args: tuple[Any, ...] = (),
-        settling: tuple[Any, ...] = (),
-        keys: Sequence[bytes] | None = None,
     ) -> None:
-        check_count("count", count, least=1)
-        _check_seconds("lease", lease, least=0.001, none=True)
-        super().__init__(queue, script or CLAIM, (), read, _deadline(timeout), keys)
-        self.patient, self._make = True, make
-        interval = queue.AUTOCLEAN_INTERVAL
-        self._terms = (
-            int(queue._wait_slice * 1000),
-            "" if interval is None else int(interval * 1000),
-            queue._most,
-        )
-        self._asked = (min(count, _CHUNK_ITEMS), _milliseconds(lease), *args)
-        self._settling = settling or tuple(
-            part for uid in acks for part in (encode_uid(uid), _token(uid))
-        )
-        self.items: list[Any] = []
-        self._undecodable: list[tuple[_Uid, Exception]] = []
-        self.closings = queue._closings
+        """lease: ms, or ''; acks: uids as get returned them."""
+        self.queue, self.until, self.read, self.closings = queue, until, read, queue._closings
+        self._count, self._lease, self._make = min(count, _CHUNK_ITEMS), lease, make
+        if acks:
+            self._settling = tuple(part for uid in acks for part in (encode_uid(uid), _token(uid)))
+
+    def use(self, script: Script, keys: Any, terms: tuple[Any, ...], settling: Any) -> Self:
+        """Claim with another script than CLAIM."""
+        self.script, self.keys, self._terms = script, keys, terms
+        self._settling = settling
+        return self
 
     def left_seconds(self) -> float:
         return math.inf if self.until is None else self.until - time.monotonic()
-
-    @property
-    def ends(self) -> float:
-        """The time, by the monotonic clock, before which no lease of the items ends."""
-        return self._ends
 
     def opened_by(self, end: float) -> float:
         # A wait that gets no connection looks instead.
@@ -3478,20 +3513,24 @@ class _Claim(_Numbered[R]):
 
     def data(self, slot: _Slot | None) -> bytes:
         assert slot is not None
-        queue, now, left = self.queue, time.monotonic(), self.left_seconds()
-        # A fourth of a second after the latest one the general way is due, which keeps house. It is
-        # gone too by who was told to watch, and where this was sent before.
-        how = "a" if self._sent else ""
-        if self.watching != "" or now >= queue._house_kept + _KEEP_HOUSE:
-            how += "g"
-        if self.wait:
-            how += "b"
+        queue, now = self.queue, time.monotonic()
+        left = math.inf if self.until is None else self.until - now
+        how = "b" if self.wait else ""
         if left > self.wait:
             how += "w"
-        about = b"1 %d %b:%d " % (queue._server_ms, slot.name.encode(), slot.claims)
-        slice_, interval, most = self._terms
-        terms = f"{self.watching} {slice_} {interval} {most}"
-        self.args = (about, _often(how, terms, *self._asked), *self._settling)
+        # A fourth of a second after the latest one the general way is due, which keeps house; but
+        # who waits has just done so. It is gone too by who was told to watch, and where this was
+        # sent before.
+        kept = self.wait or now < queue._house_kept + _KEEP_HOUSE
+        if self._sent or self._told != "" or not kept:
+            how += "ag" if self._sent else "g"
+        number = b"%d" % slot.claims
+        about = b"1 %d %b:%b " % (queue._server_ms, slot.name, number)
+        terms = _claim_terms(
+            how, self.watching, queue._wait_slice, queue.AUTOCLEAN_INTERVAL, queue._most,
+            self._count, self._lease, *self._terms,
+        )  # fmt: skip
+        self.args = (about, terms, *self._settling)
         self._since, self._sent = now, True
         claim = super().data(slot)
         return self._wait_command(min(self.wait, left)) + claim if self.wait else claim
@@ -3531,7 +3570,6 @@ class _Claim(_Numbered[R]):
 
     def _take(self, slot: _Slot, reply: Any) -> None:
         """What the reply says, and the items in it."""
-        failure: Exception | None = None
         if self.wait:
             waited, reply = reply
             self._refused = isinstance(waited, Exception)
@@ -3545,21 +3583,34 @@ class _Claim(_Numbered[R]):
             self._told = now + self.verdict
         token, deadline = slot.token, ends / 1000 if ends else None
         if ends:  # whole ms: one may be missing
-            self._ends = self._since + ((ends - now if now else self._asked[1]) - 1) / 1000
+            self.ends = self._since + ((ends - now if now else self._lease) - 1) / 1000
+        if found:
+            self._take_items(token, ends > 0, deadline, found)
+        self._found, self._sent = bool(found), False
+
+    def _take_items(
+        self, token: str, leased: bool, deadline: float | None, found: list[Any]
+    ) -> None:
+        queue, make = self.queue, self._make
+        plain = queue.serializer is None and not queue._decode
+        load: Callable[[Any], Any] = _as_it_is if plain else queue._load
+        items: list[Any] = []
+        failed: list[tuple[_Uid, Exception]] = []
+        self.items, self._undecodable = items, failed
         each = iter(found)
         for uid, payload, attempts in zip(each, each, each):
-            fenced = _uid(decode_uid(uid), token, attempts, ends > 0)
+            fenced = _Uid(uid.decode("utf-8", "surrogateescape"))
+            fenced.token, fenced.attempts, fenced.leased = token, attempts, leased
             try:
-                loaded = self.queue._load(payload)
+                loaded = load(payload)
             except Exception as error:  # whatever a serializer raises, the loop goes on
                 failure = error
             else:
-                self.items.append(self._make(fenced, loaded, attempts, deadline))
+                items.append(make(fenced, loaded, attempts, deadline))
                 continue
             if raised := _of_a_handler(failure):
                 raise raised
-            self._undecodable.append((fenced, failure))
-        self._found, self._sent = bool(found), False
+            failed.append((fenced, failure))
 
     async def _go_on(self, slot: _Slot) -> R:
         """After a claim that brought nothing to work on."""
@@ -3567,7 +3618,9 @@ class _Claim(_Numbered[R]):
         try:
             while True:
                 while self._undecodable:
-                    await queue._put_aside(*self._undecodable.pop())
+                    uid, error = self._undecodable[-1]
+                    self._undecodable = self._undecodable[:-1]
+                    await queue._put_aside(uid, error)
                 left = self.left_seconds()
                 nothing = not self._found and self.verdict
                 # Who was told to watch claims once more, to leave that to another.
@@ -3581,13 +3634,27 @@ class _Claim(_Numbered[R]):
                     queue._check_open(self.closings)
                 self._in_full = False  # the server has the script by now
                 slot = queue._young(slot).count(self.script)
-                self._take(slot, await queue._reply_to(self, slot))
+                self._take(slot, await self._reply(slot))
             result: Any = self.read(self)
             self._ended = True
             queue._slots.append(slot)
         except BaseException as error:
             return await self._undone(slot, error)
         return await result if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
+
+    async def _reply(self, slot: _Slot) -> Any:
+        """Of the next claim. A wait that fails, also for want of a connection, becomes a look."""
+        if self.wait:
+            try:
+                return await self.queue._send(self, slot)
+            except RedisError as error:
+                failure = error
+            if raised := _of_a_handler(failure):
+                raise raised
+            self._wait_for(0)
+            if isinstance(failure, NoScriptError):
+                self.send_in_full()
+        return await self.queue._reply_to(self, slot)
 
     async def _wait(self) -> None:
         """Let the next claim wait at the server, or sleep."""
@@ -3650,7 +3717,7 @@ class _Undo(_Numbered[Any]):
 
     def __init__(self, claim: _Claim[Any], slot: _Slot) -> None:
         self._slot = slot
-        args = (slot.token, claim.watching, claim._terms[0])
+        args = (slot.token, claim.watching, int(claim.queue._wait_slice * 1000))
         # It has little time where that of the get is over, or the queue is closed.
         is_late = claim.left_seconds() <= 0
         self.once = is_late or claim.closings != claim.queue._closings
@@ -3934,7 +4001,9 @@ class _Steps(_Connections, Generic[T]):
         handed back, if the server can be reached.
         """
         lease = self._lease if lease is None else lease
-        return _Claim(self, 1, timeout, lease, read=_first)
+        if lease is not None:
+            _check_seconds("lease", lease, least=0.001)
+        return _Claim(self, 1, _milliseconds(lease), _deadline(timeout), read=_first)
 
     def _get_nowait(self, lease: float | None = None) -> Awaitable[Item[T] | NoItem]:
         """``get(timeout=-1)``: the next item, or ``(None, None)`` at once."""
@@ -3950,19 +4019,19 @@ class _Steps(_Connections, Generic[T]):
         handler raises: then all are handed back.
         """
         check_count("count", count, least=1)
-        lease = self._lease_of(lease)
-        items, _ = await self._claim(count, timeout, lease)
-        while items and len(items) < count:
+        ms = _milliseconds(self._lease_of(lease))
+        claim: _Claim[Any] = await _Claim(self, count, ms, _deadline(timeout), read=_as_it_is)
+        items = list(claim.items)
+        while claim.items and len(items) < count and claim.verdict == 0:
             try:
-                more, _ = await self._claim(count - len(items), -1, lease)
+                left = count - len(items)
+                claim = await _Claim(self, left, ms, _deadline(-1), read=_as_it_is)
             except GeneratorExit:
                 raise
             except BaseException as error:
                 failure = error
             else:
-                if not more:
-                    break
-                items += more
+                items += claim.items
                 continue
             if isinstance(failure, Exception) and _of_a_handler(failure) is None:
                 break  # there are some; the next call meets the error
@@ -3998,10 +4067,11 @@ class _Steps(_Connections, Generic[T]):
         Returns the items, and the time, by the monotonic clock, before which no lease of them ends.
         When it raises, what it took is handed back; whether it settled is not known.
         """
-        return _Claim(
-            self, count, timeout, lease, acks, make, read=_items_and_end, script=script, keys=keys,
-            args=args, settling=settling,
-        )  # fmt: skip
+        check_count("count", count, least=1)
+        _check_seconds("lease", lease, least=0.001, none=True)
+        until = _deadline(timeout)
+        claim = _Claim(self, count, _milliseconds(lease), until, acks, make, read=_items_and_end)
+        return claim if script is None else claim.use(script, keys, args, settling)
 
     def _wait_was_refused(self, failure: Exception) -> None:
         """What the claim behind it would meet too, it dealt with; the rest is dealt with here."""
@@ -4437,6 +4507,7 @@ class _HoldingSteps(Generic[D]):
     def __init__(self, queue: _Steps[Any], lease: float | None = None, renew: bool = True) -> None:
         self._queue, self._renew = queue, renew
         self._lease = queue._lease_of(lease)
+        self._lease_ms = _milliseconds(self._lease)
         self._held: list[D] = []  # in the order they came; replaced as a whole at each fetch
         self._helper: _Helper | None = None
         self._is_left = False
@@ -4453,11 +4524,13 @@ class _HoldingSteps(Generic[D]):
     ) -> _Claim[R]:
         if self._pid != os.getpid():
             self._refuse_fork()
-        return _Claim(self._queue, count, timeout, self._lease, acks, self._delivery, read=read)
+        until = _deadline(timeout)
+        return _Claim(self._queue, count, self._lease_ms, until, acks, self._delivery, read=read)
 
     def _hold(self, claim: _Claim[Any]) -> list[D]:
         """The items that this has brought."""
-        queue, items, until = self._queue, claim.items, claim.ends
+        queue, until = self._queue, claim.ends
+        items: list[D] = claim.items
         for item in items:
             item._queue, item._lease = queue, self._lease
             item._until, item._state = until, self._at_first
@@ -4877,7 +4950,8 @@ class SafeRedisQueue(_Steps[T]):
         finally:
             if call.alone:
                 self._waits.discard(line)
-        if reply.__class__ is not int or call.kinds is not _NUMBER:
+        kind = reply.__class__
+        if kind is not call.kind or (kind is list and call.is_short(reply)):
             try:
                 self._check_reply(call, reply)
             except self._outage as error:  # of the server: the next one may reach the new primary
@@ -5221,7 +5295,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
                 call.check_epoch(line)
                 data = call.data(slot)
                 reply = await (line.call(data, end, 2) if call.replies > 1 else line.ask(data, end))
-            if reply.__class__ is not int or call.kinds is not _NUMBER:
+            kind = reply.__class__
+            if kind is not call.kind or (kind is list and call.is_short(reply)):
                 self._check_reply(call, reply)
             return reply
         except self._outage as error:
@@ -5594,7 +5669,7 @@ def take_items(
         if items or args.drain != "all":
             return items, args.drain == "ready"
         stats = queue.stats()
-        return items, stats.total == stats.dead
+        return items, stats.total == stats.dead + stats.held
 
     while not signals.seen and taken != args.count:
         items, drained = outlast(look, signals, 1, deadline) or ([], True)

@@ -37,17 +37,21 @@ KEYS = {
     "ackbuf": "list",
     "backup": "list",
     "backuplock": "string",
+    "handed": "list",
     "meta": "hash",
     "leases": "zset",
     "delayed": "zset",
     "priority": "zset",
+    "held": "zset",
     "dead": "zset",
     "reasons": "hash",
     "paused": "string",
+    "watch": "string",
 }
 # In this order, what moves while it is looked for is met: queue, read from the left, shows each uid
 # that stays in it, and one that is taken, on the right, stands in a place that follows.
-PLACES = ("queue", "priority", "delayed", "dead", "ackbuf", "backup", "leases")
+PLACES = ("held", "queue", "handed", "priority", "delayed", "dead", "ackbuf", "backup", "leases")
+SLOT = rb"(call|said|last):[\w-]{12}"  # keys of who calls
 
 # CVE-2025-49844, with -46817 and -46819: a script can execute code on the server. Repaired on
 # 3 October 2025 in these releases (https://github.com/redis/redis/security/advisories,
@@ -62,8 +66,8 @@ REPAIRED = {
 class Finding(NamedTuple):
     """Something that endangers items.
 
-    kind     a word for programs: eviction, persistence, role, memory, version, type, lock, unknown,
-             lost, double; unseen for what could not be looked at
+    kind     a word for programs: eviction, persistence, role, memory, version, type, lock, expiry,
+             unknown, lost, double, ghosts; unseen for what could not be looked at
     problem  what it is, in a line
     advice   what to do about it
     uids     of the items concerned, if it is about single ones
@@ -79,7 +83,8 @@ def examine(queue: Queue, limit: int = 1_000_000, repair: bool = False) -> list[
     """What endangers the items of this queue; an empty list if nothing was found.
 
     limit: items, and keys of the server, above which they are not looked at one by one.
-    repair: make items ready that stand nowhere.
+    repair: make items ready that stand nowhere; take second copies of items, and uids of items that
+        are gone, out of the list; let what should expire do so.
     """
     check_count("limit", limit, least=1)
     found: list[Finding] = []
@@ -96,7 +101,7 @@ def examine(queue: Queue, limit: int = 1_000_000, repair: bool = False) -> list[
     look("the types of its keys", _of_types)
     if not any(finding.kind == "type" for finding in found):
         look("its items", _of_items, limit, repair)
-    look("unknown keys", _of_keys, limit)
+    look("unknown keys", _of_keys, limit, repair)
     return found
 
 
@@ -163,17 +168,35 @@ def _of_types(queue: Queue) -> Iterator[Finding]:
             yield Finding("lock", problem, advice)
 
 
-def _of_keys(queue: Queue, limit: int) -> Iterator[Finding]:
+_EXPIRING = 10_000  # keys of which it is asked whether they do
+
+
+def _of_keys(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
     # A name may contain colons: what looks like a key of a queue named "<name>:more" is one.
     prefix = queue.key("")
-    known = re.compile(rb"(.*:)?(%s|last:[\w-]+)" % "|".join(KEYS).encode(), re.DOTALL)
+    known = re.compile(rb"(.*:)?(%s|%s)" % ("|".join(KEYS).encode(), SLOT), re.DOTALL)
+    expiring = re.compile(rb"watch|%s" % SLOT)
     pattern = re.sub(rb"[][*?^\\-]", rb"\\\g<0>", prefix) + b"*"
     if queue.ask("DBSIZE") > limit:
         yield _too_many(f"unknown keys below {queue.key('').decode()}", "keys", limit)
         return
     strange: set[bytes] = set()
+    lasting: set[bytes] = set()
+    asked = 0
     for keys in _scan(lambda *args: queue.ask("SCAN", args[0], "MATCH", pattern, *args[1:])):
         strange.update(key for key in keys if not known.fullmatch(key[len(prefix) :]))
+        for key in filter(lambda key: expiring.fullmatch(key[len(prefix) :]), keys):
+            asked += 1
+            if asked <= _EXPIRING and queue.ask("PTTL", key) == -1:
+                if queue.ask("TYPE", key) == b"string":  # else it is told already
+                    lasting.add(key)
+    if lasting:
+        problem = f"{_some(lasting, 'keys')} there for ever, and should expire"
+        advice = "they will now" if repair else "--repair lets them expire"
+        for key in lasting if repair else ():
+            # For whom it is said that somebody watches, others do not.
+            queue.ask("PEXPIRE", key, 1000 if key == prefix + b"watch" else 3_600_000)
+        yield Finding("expiry", problem, advice)
     if strange:
         problem = f"{_some(strange, 'keys')} below {queue.key('').decode()} unknown to this version"
         yield Finding("unknown", problem, "find out what else uses this prefix, or a later version")
@@ -197,42 +220,119 @@ return {reply[1], uids}
 )
 
 STANDS = Script(
-    "items queue ackbuf backup meta leases delayed priority dead",
+    "items queue handed ackbuf backup meta leases delayed priority held dead",
     "uid repair most",
     """
 -- needs: ready unlimited
--- Returns the places where an item stands, one as often as it stands there; nil if it is gone. With
--- repair '1' one that stands nowhere is made ready, as autoclean does.
+-- Returns the places where an item stands, one as often as it stands there, but for its ghosts, of
+-- which is noted how many there are; nil if it is gone. With repair '1' one that stands nowhere is
+-- made ready, as autoclean does; of one that stands twice, what of it is in the list too, or deeper
+-- in the list, is taken out.
 -- most: entries of a list to look at from either end. One that came since it was read through is
 -- among them.
-if said then return {} end
+if repeated then return {} end
 if redis.call('HEXISTS', items, uid) == 0 then return false end
-local places, lists = {}, {queue = queue, ackbuf = ackbuf, backup = backup}
-for name, list in pairs(lists) do
-  local found = {}
+local function entries(list)
+  local found, known = {}, {}
   for _, rank in ipairs({1, -1}) do
     for _, at in ipairs(redis.call('LPOS', list, uid, 'RANK', rank, 'COUNT', 0, 'MAXLEN', most)) do
-      if not found[at] then places[#places + 1] = name end
-      found[at] = true
+      if not known[at] then found[#found + 1] = at end
+      known[at] = true
     end
     if redis.call('LLEN', list) <= tonumber(most) then break end
   end
+  table.sort(found)
+  return found
 end
-local sets = {leases = leases, delayed = delayed, priority = priority, dead = dead}
+local places = {}
+for name, list in pairs({ackbuf = ackbuf, backup = backup}) do
+  for _ in ipairs(entries(list)) do places[#places + 1] = name end
+end
+local sets = {leases = leases, delayed = delayed, priority = priority, held = held, dead = dead}
 for name, set in pairs(sets) do
   if redis.call('ZSCORE', set, uid) then places[#places + 1] = name end
 end
-if #places == 0 and repair == '1' then
+-- Of those in the list the one that is taken first is the item, if it does not stand elsewhere.
+local in_handed, in_queue = #entries(handed), entries(queue)
+local count, about = in_handed + #in_queue, redis.call('HGET', meta, uid)
+local deliveries, time, token, score, ghosts = meta_fields(about)
+local copies = math.max(count - (places[1] and 0 or 1), 0)
+if repair == '1' and #places + count == 0 then
   lift_memory_limit()
-  make_ready(uid, redis.call('HGET', meta, uid))
-  answer('')
+  make_ready(uid, about)
+  answer(1, 1)
+elseif repair == '1' and copies > 0 then
+  lift_memory_limit()
+  local n = math.min(copies, #in_queue)
+  for i = 1, n do redis.call('LSET', queue, in_queue[i], 'srq:swept') end
+  if n > 0 then
+    local near = in_queue[n] < redis.call('LLEN', queue) / 2
+    redis.call('LREM', queue, near and n or -n, 'srq:swept')
+  end
+  if copies > n then redis.call('LREM', handed, n - copies, uid) end
+  if ghosts > 0 then
+    local left = redis.call('LLEN', queue) > tonumber(most) and math.max(ghosts - copies, 0) or 0
+    redis.call('HSET', meta, uid, meta_value(deliveries, time, token, score, left))
+  end
+  answer(1, 1)
+end
+for i = 1, count - math.min(copies, ghosts) do
+  places[#places + 1] = i <= in_handed and 'handed' or 'queue'
 end
 return places
 """,
 )
 
+SWEEP = Script(
+    "items queue meta",
+    "start count repair",
+    """
+-- needs: meta unlimited
+-- Looks at `count` entries of the list, from `start` on. Returns how many there were, and how many
+-- of a uid without an item among them: ghosts, which with repair '1' are taken out.
+if repeated then return {tonumber(count), tonumber(told)} end
+local entries, found = redis.call('LRANGE', queue, start, start + count - 1), 0
+for i, uid in ipairs(entries) do
+  if uid ~= '' and redis.call('HEXISTS', items, uid) == 0 then
+    found = found + 1
+    if repair == '1' then
+      if found == 1 then lift_memory_limit() end
+      redis.call('LSET', queue, start + i - 1, 'srq:swept')
+      local _, _, _, _, ghosts = meta_fields(redis.call('HGET', meta, uid))
+      forget_meta(uid, math.max(ghosts - 1, 0))
+    end
+  end
+end
+if repair ~= '1' or found == 0 then return {#entries, found} end
+-- All at once, from the nearer end; of a script that was stopped before, get drops them.
+local near = start + count < redis.call('LLEN', queue) / 2
+redis.call('LREM', queue, near and found or -found, 'srq:swept')
+answer(found)
+return {#entries, found}
+""",
+)
+
+NOTES = Script(
+    "items meta",
+    "cursor count",
+    """
+-- needs: meta unlimited
+-- Drops the notes of ghosts of items that are gone, where all ghosts are. Returns as HSCAN does.
+local reply = redis.call('HSCAN', meta, cursor, 'COUNT', count)
+lift_memory_limit()
+for i = 1, #reply[2], 2 do
+  local uid = reply[2][i]
+  if select(5, meta_fields(reply[2][i + 1])) > 0 and redis.call('HEXISTS', items, uid) == 0 then
+    redis.call('HDEL', meta, uid)
+  end
+end
+return {reply[1], {}}
+""",
+)
+
 _NEAR = 50_000  # entries of a list that LPOS goes through in about a millisecond
 _DOUBLES = 1000  # of them so many are looked at again; they harm less
+_GHOSTS = 1000  # in the list, up to which they are no finding: a get drops those that it meets
 
 
 def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
@@ -265,9 +365,27 @@ def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
     if double:
         problem = f"{_some(double, 'items')} in two places"
         advice = (
-            "a get drops the second copy; they come of 3.0.0 consumers that fail items too late"
+            f"they come of 3.0.0 consumers that fail items too late; a get drops the second copy, "
+            f"{'and what of it was in the list is gone now' if repair else 'or --repair does'}"
         )
         yield Finding("double", problem, advice, _texts(double))
+    if len(seen - uids) > _GHOSTS and (count := _sweep(queue, repair)) > _GHOSTS:
+        problem = f"{count} uids of items that are gone stand in {queue.key('queue').decode()}"
+        advice = "they were taken out now" if repair else "a get drops those it meets, --repair all"
+        yield Finding("ghosts", problem, advice)
+
+
+def _sweep(queue: Queue, repair: bool) -> int:
+    """How many uids of items that are gone stand in the list; with ``repair`` they are gone too."""
+    start = count = 0
+    looked = 1
+    while looked:
+        looked, ghosts = queue.run_script(SWEEP, start, 500, int(repair))
+        start += looked - (ghosts if repair else 0)
+        count += ghosts
+    for _ in _scan(lambda *args: queue.run_script(NOTES, args[0], args[2])) if repair else ():
+        pass
+    return count
 
 
 def _standing(queue: Queue, place: str) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
     moving    producer, consumer, demo: items in and out
     working   consumer -- command: a command once an item
     looking   stats, peek, dead, doctor
-    mending   revive, remove, pause, resume, purge
+    mending   revive, release, remove, pause, resume, purge
 
 What all of them share, and the commands that a copied file needs too, is in ``saferedisqueue``.
 """

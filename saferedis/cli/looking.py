@@ -14,6 +14,8 @@ from typing import Any
 from saferedis.doctor import examine
 from saferedisqueue import CommandLine, DeadItem, SafeRedisQueue, encode_uid, open_queue
 
+STATS = ("ready", "in_flight", "delayed", "held", "dead", "total", "paused", "oldest")
+
 
 def add_to(line: CommandLine) -> None:
     """Add stats, peek, dead and doctor."""
@@ -32,7 +34,9 @@ def add_to(line: CommandLine) -> None:
     )
     parser.add_argument("-c", "--count", type=int, metavar="N", help="N of them (default: all)")
     parser = line.add(doctor)
-    parser.add_argument("--repair", action="store_true", help="make ready what stands nowhere")
+    parser.add_argument(
+        "--repair", action="store_true", help="make ready what stands nowhere, drop second copies"
+    )
     limit = "do not look at single items if there are more than N (default: 1000000)"
     parser.add_argument("--limit", type=int, metavar="N", default=1_000_000, help=limit)
 
@@ -45,7 +49,8 @@ def stats(args: Namespace) -> None:
       %(prog)s --json | jq .ready
     """
     with open_queue(args) as queue:
-        facts = {"queue": queue.name, **queue.stats()._asdict()}
+        told = queue.stats()
+        facts = {"queue": queue.name, **{what: getattr(told, what) for what in STATS}}
     if args.json:
         print(json.dumps(facts))
         return

@@ -1,4 +1,4 @@
-"""Mending: dead letters revived, items dropped, a queue paused."""
+"""Mending: dead letters revived, items released or dropped, a queue paused."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from saferedisqueue import CommandLine, SafeRedisQueueError, open_queue
 
 
 def add_to(line: CommandLine) -> None:
-    """Add revive, remove, pause, resume and purge."""
+    """Add revive, release, remove, pause, resume and purge."""
     parser = line.add(revive)
     parser.add_argument("uids", nargs="*", metavar="uid")
     parser.add_argument("--all", action="store_true", help="all dead letters")
+    line.add(release).add_argument("uids", nargs="+", metavar="uid")
     line.add(remove).add_argument("uids", nargs="+", metavar="uid")
     line.add(pause)
     line.add(resume)
@@ -36,6 +37,20 @@ def revive(args: Namespace) -> int:
         revived = queue.revive(*args.uids)
     print(f"{revived} items revived")
     return int(revived < len(args.uids))
+
+
+def release(args: Namespace) -> int:
+    """Make items ready that were put to be held back until this.
+
+    examples:
+      %(prog)s --name mails 019a3c61-04bf-7a86-8b7d-3f02c96e15d8
+
+    exit status: 1 if one of them was not held
+    """
+    with open_queue(args) as queue:
+        released = sum([queue.release(uid) for uid in args.uids])
+    print(f"{released} items released")
+    return int(released < len(args.uids))
 
 
 def remove(args: Namespace) -> int:

@@ -185,6 +185,13 @@ def test_drain_ends_when_others_are_done(
         assert process.wait(60) == 0
 
 
+def test_drain_does_not_wait_for_what_is_held(cli: CommandLine, queue: Queue) -> None:
+    queue.put(b"1", held=True)
+    queue.put(b"2")
+    assert cli.run("consumer", "--drain", "--no-uid") == b"2\n"
+    assert queue.stats().held == 1
+
+
 def test_drain_ready_leaves_what_others_have_in_hand(cli: CommandLine, queue: Queue) -> None:
     queue.put_many([b"1", b"2"])
     queue.get()
@@ -334,9 +341,10 @@ def test_an_ack_outlasts_a_restart_of_the_server(own_server: servers.Server) -> 
 def test_stats_are_told_to_people_and_programs(cli: CommandLine, queue: Queue) -> None:
     begun = time.time()
     queue.put_many([b"1", b"2", b"3"])
+    queue.put(b"4", held=True)
     queue.get()
     told = dict(line.rsplit(maxsplit=1) for line in cli.run("stats").decode().splitlines()[:-1])
-    counts = {"ready": 2, "in flight": 1, "delayed": 0, "dead": 0, "total": 3}
+    counts = {"ready": 2, "in flight": 1, "delayed": 0, "held": 1, "dead": 0, "total": 4}
     assert told == {"queue": "test", "paused": "no", **{k: str(n) for k, n in counts.items()}}
     facts = json.loads(cli.run("stats", "--json"))
     assert 0 <= facts.pop("oldest") <= time.time() - begun + 0.001  # a uid tells whole ms

@@ -420,6 +420,15 @@ def test_purge_dead_drops_only_the_dead(cli: CommandLine, queue: Queue) -> None:
     assert queue.stats()[:5] == (1, 0, 0, 0, 1)
 
 
+def test_release_makes_held_items_ready_once(cli: CommandLine, queue: Queue) -> None:
+    one, two = (str(queue.put(payload, held=True)) for payload in (b"1", b"2"))
+    ready = queue.put(b"3", uid="ready")
+    assert cli.run("release", one) == b"1 items released\n"
+    assert cli.run("release", one, two, str(ready), status=1) == b"1 items released\n"
+    cli.run("release", status=2, said=".*required: uid.*")
+    assert payloads(queue) == [b"3", b"1", b"2"]
+
+
 def test_remove_drops_items_wherever_they_are(cli: CommandLine, queue: Queue) -> None:
     one, two = queue.put_many([b"1", b"2"])
     queue.put(b"3", uid="-odd \udcff")
@@ -457,7 +466,7 @@ def test_peek_prints_as_the_consumer_does_and_takes_nothing(
 
 
 @pytest.mark.parametrize(
-    "command", ["dead", "revive", "remove", "pause", "resume", "peek", "doctor"]
+    "command", ["dead", "revive", "release", "remove", "pause", "resume", "peek", "doctor"]
 )
 def test_the_help_of_each_command_shows_examples(cli: CommandLine, command: str) -> None:
     examples = cli.run(command, "--help").decode().partition("\nexamples")[2]

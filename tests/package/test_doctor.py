@@ -13,7 +13,7 @@ import redis
 
 import servers
 from command_line import CommandLine
-from helpers import PLACES, call, check_places, eventually, lapse, seed, snapshot
+from helpers import LISTS, PLACES, call, check_places, eventually, lapse, seed, snapshot
 from saferedis import doctor
 from saferedis.doctor import Finding, examine
 from saferedisqueue import SafeRedisQueue
@@ -53,6 +53,7 @@ def test_nothing_is_found_where_all_is_well(healthy: tuple[redis.Redis, Queue]) 
     uids = queue.put_many([b"%d" % n for n in range(20)])
     queue.put(b"later", delay=1000)
     queue.put(b"first", priority=1)
+    queue.put(b"not yet", held=True)
     queue.get_many(3, lease=60)
     queue.get()
     queue.bury(queue.get()[0] or "")
@@ -203,6 +204,36 @@ def test_unknown_keys_below_the_prefix_are_told_but_not_those_of_other_queues(
     assert "2 keys ('srq:a[b]*:items2', 'srq:a[b]*:mine')" in finding.problem
 
 
+def test_a_key_that_should_expire_and_does_not_is_told_and_repaired(
+    make: Callable[..., Queue], client: redis.Redis
+) -> None:
+    """As what was stopped, or restored without times, may have left; a queue may be named so."""
+    for other in ("test:call", "test:last:abcdefghijkl"):
+        make(name=other).put(b"1")
+    queue = make(wait_slice=30)
+    queue.put(b"1")
+    queue.get(-1)
+    queue.put(b"2", delay=20)
+    assert queue.get(0.01).uid is None
+    keys = [key for key in client.scan_iter(match="srq:test:*") if client.ttl(key) > 0]
+    kinds = {key.split(b":")[2] for key in keys}
+    assert kinds == {b"call", b"last", b"backuplock"}
+    client.set("srq:test:watch", 1)
+    client.set("srq:test:said:abcdefghijkl", "2 0")
+    for key in keys:
+        if b"backuplock" not in key:
+            client.persist(key)
+    (finding,) = found(queue)
+    assert finding.kind == "expiry"
+    assert finding.problem.startswith("4 keys ('srq:test:call:")
+    assert client.ttl("srq:test:watch") == -1
+    (finding,) = found(queue, repair=True)
+    assert "now" in finding.advice
+    assert 0 < client.pttl("srq:test:watch") <= 1000
+    assert 3590 < client.ttl("srq:test:said:abcdefghijkl") <= 3600
+    assert found(queue) == []
+
+
 # -- the items -------------------------------------------------------------------------------------
 
 
@@ -230,7 +261,7 @@ def test_an_item_that_stands_somewhere_is_left_there(
     queue: Queue, client: redis.Redis, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if it came there after the place was looked at."""
-    alone = ["u"] if place in ("queue", "ackbuf", "backup") else {"u": 5}
+    alone = ["u"] if place in LISTS else {"u": 5}
     seed(client, items={"u": "1"}, **{place: alone})
     before = snapshot(client)
     assert found(queue, repair=True) == []
@@ -264,13 +295,132 @@ def test_a_repair_that_is_sent_again_changes_nothing(queue: Queue, client: redis
 
 
 @pytest.mark.parametrize("second", PLACES)
-def test_items_that_stand_twice_are_told(queue: Queue, client: redis.Redis, second: str) -> None:
-    seed(client, items={"u": "1", "v": "2"}, queue=["v", "u"])
-    seed(client, **{second: ["u"] if second in ("queue", "ackbuf", "backup") else {"u": 5}})
+@pytest.mark.parametrize("note", [None, "1 17 slot:1 ", "1 17 slot:1 -5 g1"])
+def test_items_that_stand_twice_are_told_and_repaired(
+    queue: Queue, client: redis.Redis, second: str, note: str | None
+) -> None:
+    """With a ghost noted besides, there are three: one is no finding."""
+    seed(
+        client,
+        items={"u": "1", "v": "2"},
+        queue=["u", "v", "u"][0 if note and "g" in note else 1 :],
+    )
+    seed(client, **{second: ["u"] if second in LISTS else {"u": 5}})
+    if note:
+        seed(client, meta={"u": note})
     before = snapshot(client)
-    (finding,) = found(queue, repair=True)
+    (finding,) = found(queue)
     assert (finding.kind, finding.uids) == ("double", ("u",))
+    assert "in two places" in finding.problem
+    assert "--repair" in finding.advice
     assert snapshot(client) == before
+    (finding,) = found(queue, repair=True)
+    assert "is gone now" in finding.advice
+    check_places(client)
+    after = snapshot(client)
+    assert after["queue"] == (["v", "u"] if second == "queue" else ["v"])
+    if second != "queue":
+        assert list(after[second]) == ["u"]
+    assert after.get("meta") == ({"u": note.removesuffix(" g1")} if note else None)
+    assert found(queue, repair=True) == []
+    assert snapshot(client) == after
+
+
+def test_items_in_two_places_of_which_none_is_the_list_are_told_and_left(
+    queue: Queue, client: redis.Redis
+) -> None:
+    seed(client, items={"u": "1"}, ackbuf=["u"], leases={"u": 9e12})
+    before = snapshot(client)
+    assert [each.kind for each in found(queue, repair=True)] == ["double"]
+    assert snapshot(client) == before
+
+
+def test_a_ghost_that_is_noted_is_no_second_copy_and_repair_takes_it_out(
+    queue: Queue, client: redis.Redis
+) -> None:
+    """Also deep in a long list, and where it is taken before the item."""
+    others = [f"u{n}" for n in range(30)]
+    queue_ = [*others[:10], "u", *others[10:20], "u", *others[20:]]
+    seed(client, items={"u": "1", **dict.fromkeys(others, "2")}, queue=queue_)
+    seed(client, meta={"u": "0 0 -  g1"})
+    before = snapshot(client)
+    assert found(queue) == []
+    assert snapshot(client) == before
+    assert found(queue, repair=True) == []
+    check_places(client)
+    after = snapshot(client)
+    assert after["queue"] == [*others[:20], "u", *others[20:]]
+    assert after["meta"] == {"u": "0 0 - "}
+
+
+@pytest.mark.parametrize(("most", "left"), [(9, "0 0 - "), (3, "0 0 -  g4")])
+def test_the_note_of_ghosts_stays_true_where_a_list_is_not_looked_through(
+    queue: Queue, client: redis.Redis, most: int, left: str
+) -> None:
+    seed(client, items={"u": "1"}, queue=["u", "v", "w", "x", "u", "y"])
+    seed(client, meta={"u": "0 0 -  g5"})
+    call(queue, doctor.STANDS, "u", 1, most)
+    assert snapshot(client)["queue"] == ["v", "w", "x", "u", "y"]
+    assert snapshot(client)["meta"] == {"u": left}
+
+
+def test_bells_are_neither_ghosts_nor_copies(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_GHOSTS", 0)
+    seed(client, items={"u": "1"}, queue=["", "u", ""], handed=["", ""])
+    before = snapshot(client)
+    assert found(queue, repair=True) == []
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("count", [3, 800])
+def test_many_ghosts_in_the_list_are_told_and_repaired(
+    queue: Queue, client: redis.Redis, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In slices of the list, from whichever end; what is noted of them goes with them."""
+    monkeypatch.setattr(doctor, "_GHOSTS", 2)
+    ghosts = [f"gone{n}" for n in range(count)]
+    items = [f"u{n}" for n in range(count)]
+    mixed = [*items[1:], *ghosts, ghosts[0], "", items[0]]
+    seed(client, items=dict.fromkeys(items, "1"), queue=mixed)
+    seed(client, meta=dict.fromkeys(ghosts[1:], "0 0 -  g1") | {ghosts[0]: "0 0 -  g2"})
+    seed(client, meta={"u1": "1 0 - ", "popped by a 3.0.0": "0 0 -  g1"})
+    before = snapshot(client)
+    (finding,) = found(queue)
+    assert finding.kind == "ghosts"
+    assert finding.problem.startswith(
+        f"{count + 1} uids of items that are gone stand in srq:test:q"
+    )
+    assert snapshot(client) == before
+    (finding,) = found(queue, repair=True)
+    assert "taken out now" in finding.advice
+    after = snapshot(client)
+    assert after["queue"] == [*items[1:], "", items[0]]
+    assert after["meta"] == {"u1": "1 0 - "}
+    assert found(queue, repair=True) == []
+
+
+def test_a_few_ghosts_are_left_to_the_gets_that_meet_them(
+    queue: Queue, client: redis.Redis
+) -> None:
+    seed(client, items={"u": "1"}, queue=["gone", "u", "gone"], meta={"gone": "0 0 -  g2"})
+    before = snapshot(client)
+    assert found(queue, repair=True) == []
+    assert snapshot(client) == before
+
+
+def test_a_sweep_that_is_sent_again_or_stopped_takes_out_no_more(
+    queue: Queue, client: redis.Redis
+) -> None:
+    seed(client, items={"u": "1"}, queue=["gone", "u", "gone"])
+    slot = queue._take_slot()
+    assert call(queue, doctor.SWEEP, 0, 2, 1, slot=slot) == [2, 1]
+    assert call(queue, doctor.SWEEP, 0, 2, 1, slot=slot) == [2, 1]
+    assert snapshot(client)["queue"] == ["u", "gone"]
+    client.lset("srq:test:queue", 1, "srq:swept")
+    assert queue.get(-1).uid == "u"
+    assert "queue" not in snapshot(client)
 
 
 def test_thousands_of_items_are_looked_at_in_slices(queue: Queue, client: redis.Redis) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -20,7 +21,7 @@ from lines import AsIfAsync, Lines, Work, in_thread, until
 from proxy import Proxy
 from saferedis.server import EmbeddedServer, ServerNotFound
 from saferedis.server import _find_binary as find_binary
-from saferedisqueue import QueueClosed, _Pool
+from saferedisqueue import AsyncSafeRedisQueue, QueueClosed, _Pool
 from servers import Server
 from topologies import elsewhere
 
@@ -283,6 +284,48 @@ def test_two_may_close_at_once_while_gets_wait(face: Face, queue: Any, lines: Li
     *gets, closed = closing.outcomes()
     assert [type(each) for each in gets] == [QueueClosed] * 2
     assert closed == "closed"
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["is silent", "goes on"])
+def test_a_connection_that_nobody_awaits_any_more_is_not_opened_after_the_close(
+    server: Server, lines: Lines, name: str, goes_on: bool
+) -> None:
+    """Nor is its task left to the event loop, if it has lost a cancellation.
+
+    With Python 3.11 redis-py loses one that comes as it sends: wait_for has it return as usual.
+    """
+    tries = 0
+    never = asyncio.Event()
+
+    class Loses(redis.asyncio.UnixDomainSocketConnection):
+        async def connect(self) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await never.wait()
+                if goes_on:
+                    return await super().connect()
+            await never.wait()
+
+    async def test() -> None:
+        pool = redis.asyncio.ConnectionPool(
+            connection_class=Loses, path=server.socket, **lines.named
+        )
+        queue = AsyncSafeRedisQueue[bytes](
+            client=redis.asyncio.Redis(connection_pool=pool), name=name
+        )
+        putting = asyncio.create_task(queue.put(b"a"))
+        await until(lambda: tries, HANG)
+        putting.cancel()
+        await asyncio.wait([putting])
+        with within(0.1):
+            await queue.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert tries == 1
+        await until(lambda: lines.now == 0, HANG)
+
+    asyncio.run(test())
 
 
 def test_a_put_under_way_is_stored_if_it_says_so_and_close_does_not_wait_for_it(

@@ -6,12 +6,10 @@ import pytest
 import redis
 
 from conformance import STEPS, Trace
-from helpers import Make
 
 
 @pytest.mark.parametrize("seeds", [range(n, n + 10) for n in range(0, 40, 10)], ids=str)
-def test_the_scripts_do_what_the_model_does(make: Make, client: redis.Redis, seeds: range) -> None:
-    queue = make()
+def test_the_scripts_do_what_the_model_does(client: redis.Redis, seeds: range) -> None:
     for seed in seeds:
         client.flushall()
-        Trace(queue, client, seed).run(STEPS)
+        Trace(client, seed).run(STEPS)
