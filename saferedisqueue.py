@@ -3475,7 +3475,7 @@ class _Claim(_Numbered[R]):
     _settling: tuple[Any, ...] = ()  # what its script settles
     _undecodable: Sequence[tuple[_Uid, Exception]] = ()
     _told: int | Literal[""] = ""  # the time, by the server's clock, for which this get is to watch
-    _refused = False  # whether the server refused the latest wait
+    _refused = False  # whether the latest wait failed, or the server refused it
     _pauses = 0  # looks one after the other in a pause
     _since = 0.0  # when, by the monotonic clock, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
@@ -3660,6 +3660,8 @@ class _Claim(_Numbered[R]):
             self._wait_for(0)
             if isinstance(failure, NoScriptError):
                 self.send_in_full()
+            else:
+                self._refused = True  # so that one that costs its connection is not tried at once
         return await self.queue._reply_to(self, slot)
 
     async def _wait(self) -> None:
