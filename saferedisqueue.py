@@ -3265,6 +3265,10 @@ class _Connections:
         """Run a step to its end also while being cancelled."""
         raise NotImplementedError
 
+    async def _end_wait(self, claim: Any) -> None:
+        """End what is left of a claim that nobody awaits any more, when it was undone."""
+        raise NotImplementedError
+
     # -- calls ----------------------------------------------------------------------------------
 
     # A call begins, is sent, and is answered. What fails is sent again as long as its policy says,
@@ -3299,7 +3303,8 @@ class _Connections:
 
     async def _again(self, call: _Call[Any], slot: _Slot | None, first: BaseException) -> Any:
         """The reply of a call whose first try failed so: it is sent again if that may help."""
-        tries, closings = _Tries(call, self._policy), self._closings
+        tries = _Tries(call, self._policy)
+        closings = self._closings if call.closings is None else call.closings
         failure, refused, known = first, True, False
         try:
             while True:
@@ -3514,7 +3519,7 @@ class _Claim(_Numbered[R]):
     _settling: tuple[Any, ...] = ()  # those, and what it settles
     _undecodable: Sequence[tuple[_Uid, Exception]] = ()
     _told: int | Literal[""] = ""  # the time, by the server's clock, for which this get is to watch
-    _refused = False  # whether the server refused the latest wait
+    _refused = False  # whether the latest wait failed, or the server refused it
     _pauses = 0  # looks one after the other in a pause
     _since = 0.0  # when, by the monotonic clock, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
@@ -3702,9 +3707,12 @@ class _Claim(_Numbered[R]):
                 failure = error
             if raised := _of_a_handler(failure):
                 raise raised
+            self.queue._check_open(self.closings)
             self._wait_for(0)
             if isinstance(failure, NoScriptError):
                 self.send_in_full()
+            else:
+                self._refused = True  # so that one that costs its connection is not tried at once
         return await self.queue._reply_to(self, slot)
 
     async def _wait(self) -> None:
@@ -3752,8 +3760,7 @@ class _Claim(_Numbered[R]):
                     queue._slots.append(slot)
                     raise ValueError("its number is over")
             await _Undo(self, slot)
-            if self.task is not None:
-                await queue._end_wait(self)
+            await queue._end_wait(self)
         except Exception as error:  # whatever it is, it must not replace what ended the get
             failure = error
         if raised := _of_a_handler(failure):
@@ -5085,6 +5092,14 @@ class SafeRedisQueue(_Steps[T]):
     async def _finish(self, step: Coroutine[Any, Any, Any]) -> None:
         await step
 
+    async def _end_wait(self, claim: _Claim[Any]) -> None:
+        if claim.closings != self._closings:  # the connection for that is the last
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        for pool in list(self._pools.values()):
+            pool.renew()
+
     # -- the methods, in the order of an item's life ---------------------------------------------
 
     put = _blocking(_Steps[T]._put)
@@ -5174,8 +5189,7 @@ class SafeRedisQueue(_Steps[T]):
         self._mark_closed()
         for line in list(self._waits):
             line.ended = True
-        for pool in list(self._pools.values()):
-            pool.renew()
+        self._close_idle()
         if self._owns_client:
             self._redis.close()
         if self._server is not None:
@@ -5440,13 +5454,12 @@ class AsyncSafeRedisQueue(_Steps[T]):
         return reply
 
     async def _end_wait(self, claim: _Claim[Any]) -> None:
-        """End the wait of a claim that nobody awaits any more, and that was undone.
-
-        The server ends it, if asked, so that what comes next wakes somebody else at once; where
+        """The server ends it, if asked, so that what comes next wakes somebody else at once; where
         that is not allowed, it ends with its slice.
         """
-        pool, task, line = claim.pool, claim.task, claim.line
-        assert task is not None
+        if (task := claim.task) is None:
+            return
+        pool, line = claim.pool, claim.line
         pause, end = 0.005, _from_now(_WAY_OUT)
         if line is None or line.id is None:
             task.cancel()  # it has not been sent
