@@ -17,7 +17,7 @@ from model import CALLS, Terms
 INTERVAL = 1  # time goes on by one; so lasts an autoclean interval
 START = 100
 # What is removed while it is ready is too deep in the list to be found: there is always a ghost.
-SMALL = Limits(clean=1, due=2, skip=3, searches=2, reach=0, mended=10, uid=1)
+SMALL = Limits(clean=1, due=3, skip=3, searches=2, reach=0, mended=10, uid=1)
 
 
 class Budget(NamedTuple):
@@ -58,7 +58,7 @@ ENDS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "fail": ("fail", (0,)),
     "delay": ("fail", (1,)),
     "touch": ("touch", (INTERVAL,)),
-    "hand_back": ("hand_back", (1,)),
+    "hand back": ("hand_back", (1,)),
     "bury": ("bury", ()),
 }
 
@@ -90,22 +90,26 @@ class Proc(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A script, or with number 0 a command; `delivery`: uid, payload and id, if there is one."""
+    """A script, or with number 0 a command; of each delivery uid, payload and id."""
 
     process: int
     name: str
     slot: str
     number: int
     args: tuple[Any, ...]
-    delivery: tuple[str, str, str] | None = None
+    deliveries: tuple[tuple[str, str, str], ...] = ()
     waits: bool = False  # it stands behind a BLMOVE that is not over
 
-    def with_how(self, *without: str, more: str = "") -> Call:
-        """A claim, with other letters that say how."""
+    def with_how(self, more: str) -> Call:
+        """A claim, with more letters that say how."""
         about, how, *rest = self.args
-        for letter in without:
-            how = how.replace(letter, "")
         return self._replace(args=(about, more + how, *rest))
+
+    def sent_again(self) -> Call:
+        """A claim: never behind a BLMOVE, and what it was told to watch for is not known."""
+        about, how, terms, *rest = self.args
+        how = "ag" + ("w" if "w" in how else "")
+        return self._replace(args=(about, how, terms._replace(watching="any"), *rest))
 
 
 class State(NamedTuple):
@@ -148,7 +152,7 @@ class Processes:
         return State(keys.freeze(), tuple(procs), (), (), NONE, NONE, budget)
 
     def ops(self, i: int) -> list[str]:
-        return self.world.consumers[i - self.callers].split()
+        return [op.replace("_", " ") for op in self.world.consumers[i - self.callers].split()]
 
     def may_claim(self, proc: Proc) -> bool:
         return proc.claims <= self.world.calls
@@ -159,7 +163,9 @@ class Processes:
             return self.may_claim(proc) and (bool(keys.queue) or keys.now >= proc.about[0])
         if proc.kind == "pause":
             return self.may_claim(proc) and not keys.paused
-        return proc.kind in ("claim", "behind", "again", "undo") and self.may_claim(proc)
+        if proc.kind in ("claim", "behind"):
+            return self.may_claim(proc)
+        return proc.kind in ("again", "undo")
 
     # -- what a process does next ---------------------------------------------------------------
 
@@ -169,8 +175,7 @@ class Processes:
             label, before = about
             for each, call, then in self.options(i, before, keys):
                 if each == label and call is not None:
-                    is_claim = call.name == "claim"
-                    yield label, call.with_how("g", "b", more="ag") if is_claim else call, then
+                    yield label, call.sent_again() if call.name == "claim" else call, then
         elif kind == "calls":
             calls = self.world.callers[i]
             if about[0] < len(calls):
@@ -205,11 +210,11 @@ class Processes:
             yield from self.old(i, *about, keys)
 
     def claims(
-        self, i: int, proc: Proc, how: str, watching: int | None, *acks: str, now: int = START
+        self, i: int, proc: Proc, how: str, watching: int | str | None, *acks: str
     ) -> Iterator[Option]:
         """One that goes the lean way, if it can, and one that goes the general way."""
         w, slot, n = self.world, f"{i}.{proc.gen}", proc.claims
-        about, terms = Meta(1, now, f"{slot}:{n}"), Terms(watching, w.slice, INTERVAL, w.most)
+        about, terms = Meta(1, START, f"{slot}:{n}"), Terms(watching, w.slice, INTERVAL, w.most)
         call = Call(i, "claim", slot, n, (about, how, terms, w.count, w.lease, *acks))
 
         def then(reply: Any) -> Proc:
@@ -228,11 +233,11 @@ class Processes:
 
         if watching is None:
             yield "claim", call, then
-        yield "claim, keeping house", call.with_how(more="g"), then
+        yield "claim, keeping house", call.with_how("g"), then
 
     def ends(self, i: int, proc: Proc) -> Iterator[Option]:
         (uid, payload, token, delivery), *rest = proc.about
-        about = (uid, payload, delivery)
+        about = ((uid, payload, delivery),)
         if payload == "poison":
             yield "is killed by it", None, lambda _: Proc("claim", proc.gen + 1, about=(None,))
             return
@@ -256,10 +261,16 @@ class Processes:
                     after = after.then("claim", None)
                 call = Call(i, name, f"{i}.{proc.gen}", proc.calls, args, about)
                 yield op, call, functools.partial(lambda after, _: after, after)
+            elif op == "ack all" and proc.kind == "out" and rest:
+                args = tuple(part for each in proc.about for part in (each[0], each[2]))
+                every = tuple((each[0], each[1], each[3]) for each in proc.about)
+                after = proc._replace(calls=proc.calls + 1).then("claim", None)
+                call = Call(i, "ack", f"{i}.{proc.gen}", proc.calls, args, every)
+                yield op, call, functools.partial(lambda after, _: after, after)
             elif op == "next" and proc.kind == "out" and self.may_claim(proc):
                 for label, call, then in self.claims(i, proc, "w", None, uid, token):
                     assert call is not None
-                    yield f"ack and {label}", call._replace(delivery=about), then
+                    yield f"ack and {label}", call._replace(deliveries=about), then
 
     def old(self, i: int, step: str, uid: str | None, keys: Frozen) -> Iterator[Option]:
         again = Proc("old", about=("lock?", None))
@@ -291,7 +302,7 @@ class Processes:
                 reply = "stopped"
         if name == "claim" and reply not in ("refused", "stopped"):
             found = zip(*[iter(reply[3:])] * 3)
-            reply = (*reply[:3], *((*each, token_of(k, each[0])) for each in found))
+            reply = (k.now, *reply[1:3], *((*each, token_of(k, each[0])) for each in found))
         return k.freeze(), reply, k.has_failed
 
     def next(self, state: State) -> Iterator[Step]:
@@ -313,7 +324,7 @@ class Processes:
                 continue
             hows = ("", "g") if call.name == "claim" and "g" not in call.args[1] else ("",)
             for how in hows:
-                sent = call.with_how(more=how) if how else call
+                sent = call.with_how(how) if how else call
                 after = self.done(state._replace(wire=tuple(left)), sent, None)
                 yield f"{who} comes late{how and ', keeping house'}", after
         for i, proc in enumerate(state.procs):
@@ -355,7 +366,7 @@ class Processes:
         watching = proc.about[proc.kind == "wait"]
         if "undo" in self.ops(i):
             token = f"{i}.{proc.gen}:{proc.claims}"
-            undo = proc._replace(claims=proc.claims + 1).then("undo", token, watching)
+            undo = proc._replace(claims=proc.claims + 1).then("undo", token, "any")
             yield " is cancelled", become(self.left_alone(state, i, proc), i, undo)
         if state.budget.faults:
             state = state._replace(budget=state.budget._replace(faults=state.budget.faults - 1))
@@ -373,7 +384,7 @@ class Processes:
         undo = proc
         if is_cancelled:
             token = f"{i}.{proc.gen}:{proc.claims}"
-            undo = proc._replace(claims=proc.claims + 1).then("undo", token, proc.about[0])
+            undo = proc._replace(claims=proc.claims + 1).then("undo", token, "any")
             yield ", cancelled", self.done(become(state, i, undo), call, None)
         if budget.faults:
             state = state._replace(budget=budget._replace(faults=budget.faults - 1))
@@ -398,7 +409,7 @@ class Processes:
             if reply == "stopped":
                 # What a holder has now is not certain. Nor is what all have whose time would only
                 # have begun with the lock that autoclean did not set.
-                uncertain = {call.delivery[0]} if call.delivery is not None else set()
+                uncertain = {uid for uid, _, _ in call.deliveries}
                 uncertain |= set(half.backup) if half.lock is None else set()
                 holds = [
                     (uid, hold._replace(until=0) if uid in uncertain else hold)
