@@ -311,7 +311,8 @@ def test_the_methods_that_are_named_exist() -> None:
     methods = {(call[1], call[2]) for call in calls if call} - {(None, "str")}
     classes = {None: SafeRedisQueue, "queue": SafeRedisQueue, "item": Delivery, "items": Consumer}
     found = {(on, name) for on, name in methods if hasattr(classes[on], name)}
-    found |= {(None, name) for name in ("aclose", *saferedisqueue.__all__)}
+    lua = re.findall(r"local function (\w+)", "".join(saferedisqueue.PIECES.values()))
+    found |= {(None, name) for name in ("aclose", *saferedisqueue.__all__, *lua)}
     assert methods - found == set()
 
 
