@@ -1990,6 +1990,7 @@ class _Numbered(_Call[R]):
 
     _in_full = False
     more: Sequence[bytes] = ()
+    _ended = False  # whether it has its result, and its slot was given back
 
     def __init__(
         self,
@@ -2041,12 +2042,14 @@ class _Numbered(_Call[R]):
         return not before
 
     def answered(self, slot: _Slot | None, reply: Any) -> R | Coroutine[Any, Any, R]:
+        self._ended = True
         self.queue._slots.append(cast(_Slot, slot))
         return self.read(reply)
 
     async def abandoned(self, slot: _Slot | None, known: bool) -> None:
         # Should it still arrive after the slot's next call, it is refused: its number is lower.
-        self.queue._slots.append(cast(_Slot, slot))
+        if not self._ended:  # what was answered may have been an error, or a handler raised in it
+            self.queue._slots.append(cast(_Slot, slot))
 
 
 # ---- Lines and pools ---------------------------------------------------------------------------
@@ -3524,7 +3527,6 @@ class _Claim(_Numbered[R]):
     _since = 0.0  # when, by the monotonic clock, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
     _found = False  # whether it has brought anything
-    _ended = False  # whether it has its result
 
     def __init__(
         self,
@@ -3746,7 +3748,7 @@ class _Claim(_Numbered[R]):
         self.over = True
         if self._found or self._told != "" or (self._sent and not known) or self.task:
             await self.queue._finish(self._take_back(slot))
-        else:
+        elif not self._ended:
             self.queue._slots.append(slot)
 
     async def _take_back(self, slot: _Slot) -> None:
