@@ -187,9 +187,9 @@ def _of_keys(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
         strange.update(key for key in keys if not known.fullmatch(key[len(prefix) :]))
         for key in filter(lambda key: expiring.fullmatch(key[len(prefix) :]), keys):
             asked += 1
-            if asked <= _EXPIRING and queue.ask("PTTL", key) == -1:
-                if queue.ask("TYPE", key) == b"string":  # else it is told already
-                    lasting.add(key)
+            lasts = asked <= _EXPIRING and queue.ask("PTTL", key) == -1
+            if lasts and queue.ask("TYPE", key) == b"string":  # of another type, it is told already
+                lasting.add(key)
     if lasting:
         problem = f"{_some(lasting, 'keys')} there for ever, and should expire"
         advice = "they will now" if repair else "--repair lets them expire"

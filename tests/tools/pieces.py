@@ -243,9 +243,11 @@ def settle_out(k: Keys, deliveries: tuple[str, ...]) -> int | None:
         there = k.drop(k.items, *uids)
     except StoppedError:
         return None
-    if k.drop(k.leases, *uids) < len(uids) and len(uids) == 1 and not k.lrem(k.ackbuf, uids[0]):
-        k.lrem(k.backup, uids[0])
-    k.drop(k.meta, *uids)
+    leased = k.drop(k.leases, *uids) == len(uids)
+    if leased or len(uids) > 1 or k.lrem(k.ackbuf, uids[0]) or k.lrem(k.backup, uids[0]):
+        k.drop(k.meta, *uids)
+    else:
+        forget_meta(k, uids[0], 1)  # a 3.0.0 requeued it
     return there
 
 
@@ -369,8 +371,9 @@ def to_watch(k: Keys, slice_: int) -> int:
     return wait
 
 
-def stop_watching(k: Keys, watching: int | None) -> None:
-    if watching is not None and k.watch == watching and k.rule("a watch ends"):
+def stop_watching(k: Keys, watching: int | str | None) -> None:
+    """With 'any' who watches no longer does not know whether it was told to."""
+    if watching in ("any", k.watch) and watching is not None and k.rule("a watch ends"):
         k.set_watch(None)
 
 
