@@ -270,6 +270,17 @@ def test_exponential_backoff_grows_to_its_limit() -> None:
     assert len(set(delays)) > 50
 
 
+def test_a_due_item_is_a_slice_late_at_most_when_who_watched_died(
+    many: Any, client: redis.Redis
+) -> None:
+    queue = many(wait_slice=0.5)
+    uid = queue.put("a", delay=0.3)
+    due = f"{client.zscore('srq:test:delayed', uid):.0f}"
+    client.set("srq:test:watch", due, px=300)
+    with within(0.8):
+        assert queue.get(30).uid == uid
+
+
 def test_a_due_item_wakes_a_waiting_consumer(face: Face, server: Server, client: Any) -> None:
     waiting = face.queue(url=server.url, name="test", wait_slice=30)
     uid = waiting.put("a", delay=0.2)
