@@ -174,6 +174,7 @@ MISSED = {
     "one watches": "watch three",
     "an earlier one is watched": "watch two",
     "a watch ends": "watch",
+    "who watches looks": "watch removed",
     "a watch is passed on": "watch",
     "a bell is passed on": "watch",
     "to the front": "order",
