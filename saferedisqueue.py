@@ -1107,7 +1107,7 @@ local there = out and redis.pcall('HDEL', items, unpack(uids))
 if type(there) == 'number' then
   if redis.call('ZREM', leases, unpack(uids)) < #uids and not uids[2]
       and redis.call('LREM', ackbuf, -1, uids[1]) == 0
-      and redis.call('LREM', backup, -1, uids[1]) == 0 then
+      and redis.call('LREM', backup, -1, uids[1]) == 0 and there > 0 then
     redis.call('HSET', meta, uids[1], '0 0 -  g1')  -- a 3.0.0 requeued it: a ghost
   else
     redis.call('HDEL', meta, unpack(uids))
@@ -1170,10 +1170,11 @@ elseif from and count == '1'
     return {0, 0, ends, uid, payload, 1}
   end
 end
--- Where there is nothing at all, there is nothing to look after.
-if number + 0 > latest and not string.find(how, 'a', 1, true)
+-- Where there is nothing at all, and nothing is watched, there is nothing to look after; unless a
+-- 3.0.0 died with the lock.
+if number + 0 > latest and not string.find(how, 'a', 1, true) and string.byte(terms) == 32
     and redis.call('EXISTS', items, queue, handed, ackbuf, backup, meta, leases, delayed, priority,
-      held, dead, reasons, paused) == 0 then
+      held, dead, reasons, paused) == 0 and redis.call('PTTL', backuplock) ~= -1 then
   return {0, -1, 0}
 end
 """
