@@ -1107,7 +1107,7 @@ local there = out and redis.pcall('HDEL', items, unpack(uids))
 if type(there) == 'number' then
   if redis.call('ZREM', leases, unpack(uids)) < #uids and not uids[2]
       and redis.call('LREM', ackbuf, -1, uids[1]) == 0
-      and redis.call('LREM', backup, -1, uids[1]) == 0 then
+      and redis.call('LREM', backup, -1, uids[1]) == 0 and there > 0 then
     redis.call('HSET', meta, uids[1], '0 0 -  g1')  -- a 3.0.0 requeued it: a ghost
   else
     redis.call('HDEL', meta, unpack(uids))
@@ -1170,10 +1170,11 @@ elseif from and count == '1'
     return {0, 0, ends, uid, payload, 1}
   end
 end
--- Where there is nothing at all, there is nothing to look after.
-if number + 0 > latest and not string.find(how, 'a', 1, true)
+-- Where there is nothing at all, and nothing is watched, there is nothing to look after; unless a
+-- 3.0.0 died with the lock.
+if number + 0 > latest and not string.find(how, 'a', 1, true) and string.byte(terms) == 32
     and redis.call('EXISTS', items, queue, handed, ackbuf, backup, meta, leases, delayed, priority,
-      held, dead, reasons, paused) == 0 then
+      held, dead, reasons, paused) == 0 and redis.call('PTTL', backuplock) ~= -1 then
   return {0, -1, 0}
 end
 """
@@ -1990,6 +1991,7 @@ class _Numbered(_Call[R]):
 
     _in_full = False
     more: Sequence[bytes] = ()
+    _ended = False  # whether it has its result, and its slot was given back
 
     def __init__(
         self,
@@ -2041,12 +2043,14 @@ class _Numbered(_Call[R]):
         return not before
 
     def answered(self, slot: _Slot | None, reply: Any) -> R | Coroutine[Any, Any, R]:
+        self._ended = True
         self.queue._slots.append(cast(_Slot, slot))
         return self.read(reply)
 
     async def abandoned(self, slot: _Slot | None, known: bool) -> None:
         # Should it still arrive after the slot's next call, it is refused: its number is lower.
-        self.queue._slots.append(cast(_Slot, slot))
+        if not self._ended:  # what was answered may have been an error, or a handler raised in it
+            self.queue._slots.append(cast(_Slot, slot))
 
 
 # ---- Lines and pools ---------------------------------------------------------------------------
@@ -3524,7 +3528,6 @@ class _Claim(_Numbered[R]):
     _since = 0.0  # when, by the monotonic clock, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
     _found = False  # whether it has brought anything
-    _ended = False  # whether it has its result
 
     def __init__(
         self,
@@ -3746,7 +3749,7 @@ class _Claim(_Numbered[R]):
         self.over = True
         if self._found or self._told != "" or (self._sent and not known) or self.task:
             await self.queue._finish(self._take_back(slot))
-        else:
+        elif not self._ended:
             self.queue._slots.append(slot)
 
     async def _take_back(self, slot: _Slot) -> None:

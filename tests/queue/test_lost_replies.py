@@ -41,6 +41,7 @@ KINDS = (
         "get",
         "get with a lease",
         "get that waits",
+        "get that waits at a server without its script",
         "get many",
         "ack",
         "ack many",
@@ -95,8 +96,9 @@ each_face = pytest.mark.parametrize("kind", FACES.values(), ids=list(FACES))
 
 
 def settled(where: dict[str, str]) -> dict[str, str]:
-    """Places, where ackbuf and backup, between which autoclean moves, are one."""
-    return {payload: place.replace("backup", "ackbuf") for payload, place in where.items()}
+    """Places, where those are one between which autoclean moves, and what waits are handed."""
+    one = {"backup": "ackbuf", "handed": "queue"}
+    return {payload: one.get(place, place) for payload, place in where.items()}
 
 
 def check_every_loss(
