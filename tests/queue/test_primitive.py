@@ -273,6 +273,18 @@ def test_a_due_item_wakes_a_waiting_consumer(face: Face, server: Server, client:
     assert get_woken(waiting, 0.2).uid == uid
 
 
+def test_a_get_in_its_last_slice_waits_for_what_is_put_to_be_due_soon(
+    face: Face, server: Server, client: Any
+) -> None:
+    """It is woken to watch for it, and does not ring on to itself again and again."""
+    terms = {"url": server.url, "name": "test", "wait_slice": 30}
+    waiting = face.queue(kind=FAILING[type(face)], **terms)
+    with SafeRedisQueue(**terms) as other:
+        threading.Timer(0.2, lambda: other.put("a", delay=0.5)).start()
+        assert waiting.get(20).uid is not None
+    assert waiting.commands < 50
+
+
 # -- priorities ------------------------------------------------------------------------------------
 
 
