@@ -704,10 +704,13 @@ end
 local function empty_handed()
   while redis.call('LMOVE', handed, queue, 'LEFT', 'RIGHT') do end
 end
--- Whether this entry of the list was handed back, and put before `uid`: a uid of the queue's own,
--- of 36 characters, tells when.
+-- Whether this entry of the list was handed back, and put before `uid`: a UUID of version 7, as are
+-- the queue's own uids, tells when.
+local function tells_time(uid)
+  return #uid == 36 and string.find(uid, '^%x+%-%x+%-7')
+end
 local function is_before(entry, uid)
-  if not entry or #entry ~= 36 or #uid ~= 36 or entry > uid then return false end
+  if not entry or not tells_time(entry) or not tells_time(uid) or entry > uid then return false end
   local _, _, token = meta_fields(redis.call('HGET', meta, entry))
   return token == HANDED_BACK and redis.call('HEXISTS', items, entry) == 1
 end
