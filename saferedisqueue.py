@@ -1088,14 +1088,23 @@ if number + 0 <= latest then
 elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused, handed) == 0 then
   local entries = redis.call('LRANGE', queue, '-' .. count, '-1')
   local n = #entries
-  local payloads = n > 0 and redis.call('HMGET', items, unpack(entries))
   local abouts = n > 0 and redis.call('HMGET', meta, unpack(entries))
   local ends = lease ~= '' and string.format('%.0f', clock() + lease) or '0'
   local reply = {0, n < tonumber(count) and -1 or 0, tonumber(ends)}
   local uids, lengths, notes, places, bytes, plain = {}, {}, {}, {}, 0, n > 0
+  -- Payloads are read in parts, small ones first: they may be large, and are copied.
+  local payloads, first, part = nil, n + 1, 1
   for i = n, 1, -1 do
-    local uid, payload, j = entries[i], payloads[i], n - i
-    if not payload or abouts[i] or uid == '' or bytes > 1000000 then
+    if bytes > 1000000 then
+      reply[2] = 0
+      break
+    elseif i < first then
+      first = i > part and i - part + 1 or 1
+      payloads = redis.call('HMGET', items, unpack(entries, first, i))
+      part = part < 16 and 2 * part or part
+    end
+    local uid, payload, j = entries[i], payloads[i - first + 1], n - i
+    if not payload or abouts[i] or uid == '' then
       plain = false
       break
     end
@@ -1106,14 +1115,14 @@ elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused,
     bytes = bytes + #payload
   end
   local new = plain and redis.pcall('HSET', meta, unpack(notes))
-  if new == n then
+  if new == #uids then
     note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
     if lease ~= '' then
       redis.call('ZADD', leases, unpack(places))
     else
       redis.call('LPUSH', ackbuf, unpack(uids))
     end
-    redis.call('LTRIM', queue, '0', -n - 1)
+    redis.call('LTRIM', queue, '0', -#uids - 1)
     return reply
   elseif type(new) == 'number' then  -- one stands in the list twice
     redis.call('HDEL', meta, unpack(uids))

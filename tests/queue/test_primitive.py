@@ -145,6 +145,19 @@ def test_get_many_takes_what_is_there_leased(queue: Any, client: redis.Redis, pa
 
 
 @any_settings
+def test_a_claim_of_many_ends_with_a_megabyte_and_the_next_goes_on(
+    queue: Any, client: redis.Redis
+) -> None:
+    queue.put("first")
+    sizes = [3, 400_000, 5, 599_992, 1, 800_000, 300_000, 2]
+    queue.get(-1)  # keeps house: the next ones need not
+    uids = queue.put_many("a" * size for size in sizes)
+    got = [queue.claim(9, -1, 60)[0] for _ in range(3)]
+    assert [[item.uid for item in batch] for batch in got] == [uids[:5], uids[5:7], uids[7:]]
+    check_places(client)
+    assert [item.uid for item in queue.get_many(9, -1)] == []
+
+
 def test_batches_may_be_as_large_as_the_caller_likes(queue: Any, client: redis.Redis) -> None:
     uids = queue.put_many(map(str, range(2345)))
     items = queue.get_many(5000, timeout=-1, lease=100)
