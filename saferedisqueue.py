@@ -1147,7 +1147,7 @@ end
 if number + 0 > latest and not string.find(how, 'a', 1, true)
     and redis.call('EXISTS', items, queue, handed, ackbuf, backup, meta, leases, delayed, priority,
       held, dead, reasons, paused) == 0 then
-  return {0, -1, 0}
+  return {tonumber(clock()), -1, 0}
 end
 """
 

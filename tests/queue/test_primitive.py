@@ -99,6 +99,18 @@ def test_the_queue_may_have_a_lease_for_every_get(many: Any, client: redis.Redis
     assert queue.get(-1).deadline == (NOW + 7000) / 1000
 
 
+def test_what_a_get_waited_for_on_an_empty_queue_has_the_time_of_its_delivery(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    """A time of 0 says that it has come back."""
+    with SafeRedisQueue(url=server.url, name="test") as other:
+        threading.Timer(0.5, lambda: other.put("a")).start()
+        uid = face.queue(url=server.url, name="test").get(30).uid
+    _, ms, _ = snapshot(client)["meta"][uid].split()
+    seconds, micros = client.time()
+    assert -5000 < int(ms) - (1000 * seconds + micros // 1000) <= 0
+
+
 def test_a_lapsed_item_wakes_a_waiting_consumer(
     face: Face, server: Server, client: redis.Redis
 ) -> None:
