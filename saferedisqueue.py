@@ -1082,7 +1082,8 @@ end
 # What was never delivered, from the front of the list, if nothing rarely used is in use. The first
 # write may fail; after it none does for want of memory.
 _CLAIM_QUICK: Final = """
-local from = (how == '' or how == 'w') and queue or (how == 'b' or how == 'bw') and handed
+local from = (how == '' or how == 'w' or how == 'h') and queue
+  or (how == 'b' or how == 'bw') and handed
 if number + 0 <= latest then
   from = nil
 elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused, handed) == 0 then
@@ -1157,7 +1158,7 @@ _CLAIM: Final = """
 -- up to `count` uids that are ready.
 -- about: meta of a first delivery, as it would be now. lease: ms, or '' for none.
 -- how: letters: g the general way is due, b a BLMOVE into handed stands before this, a this call
--- was sent before, w who calls will wait if there is nothing.
+-- was sent before, w who calls will wait if there is nothing, h who calls has others already.
 -- terms: what only the general way needs, in one argument, because each costs: what is watched, ''
 -- or 'any'; ms of a slice; ms between two autocleans, or ''; most deliveries, or ''.
 -- Returns now (or 0), a verdict, a deadline (or 0), and uid, payload, deliveries of each delivery.
@@ -1260,6 +1261,7 @@ local function deliver(from, uid, payload, deliveries, score, ghosts)
 end
 
 local looked, bytes, bell, verdict = 0, 0, false, 0
+local has_others = string.find(how, 'h', 1, true)
 while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches < 4 do
   local from, uid = next_ready()
   if not uid then
@@ -1287,7 +1289,7 @@ while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches
     redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
     redis.call('ZADD', dead, now, uid)
     take_away(from, uid)
-  elseif alone and out[1] then
+  elseif alone and (has_others or out[1]) then
     verdict = -1
     break
   else
@@ -3480,6 +3482,7 @@ class _Claim(_Numbered[R]):
     line: _AsyncLine | None = None
     verdict = 0  # of the latest claim: what its script says of how to go on
     over = False  # whether it was abandoned
+    has_others = False  # whether its caller has items already, to be held together with these
     ends = 0.0  # the time, by the monotonic clock, before which no lease of its items ends
     _terms: tuple[Any, ...] = ()  # arguments that only its script has
     _settling: tuple[Any, ...] = ()  # what its script settles
@@ -3529,7 +3532,7 @@ class _Claim(_Numbered[R]):
         assert slot is not None
         queue, now = self.queue, time.monotonic()
         left = math.inf if self.until is None else self.until - now
-        how = "b" if self.wait else ""
+        how = "b" if self.wait else "h" if self.has_others else ""
         if left > 0:  # also before the last wait, which a bell may end early
             how += "w"
         # A fourth of a second after the latest one the general way is due, which keeps house; but
@@ -4039,7 +4042,9 @@ class _Steps(_Connections, Generic[T]):
         while claim.items and len(items) < count and claim.verdict == 0:
             try:
                 left = count - len(items)
-                claim = await _Claim(self, left, ms, _deadline(-1), read=_as_it_is)
+                claim = _Claim(self, left, ms, _deadline(-1), read=_as_it_is)
+                claim.has_others = True
+                await claim
             except GeneratorExit:
                 raise
             except BaseException as error:

@@ -170,6 +170,16 @@ def test_a_claim_of_many_ends_with_a_megabyte_and_the_next_goes_on(
     assert [item.uid for item in queue.get_many(9, -1)] == []
 
 
+def test_what_may_have_killed_its_holder_is_in_no_list_with_others(
+    queue: Any, client: redis.Redis
+) -> None:
+    """Nor is it where the list is of several claims, and it would be the first of the second."""
+    uids = queue.put_many("a" * 260)
+    client.hset("srq:test:meta", uids[250], "1 0 of:1 ")
+    got = [[item.uid for item in queue.get_many(300, -1)] for _ in range(4)]
+    assert got == [uids[:250], [uids[250]], uids[251:], []]
+
+
 def test_batches_may_be_as_large_as_the_caller_likes(queue: Any, client: redis.Redis) -> None:
     uids = queue.put_many(map(str, range(2345)))
     items = queue.get_many(5000, timeout=-1, lease=100)
