@@ -1119,7 +1119,7 @@ end
 """
 
 # What was never delivered, from the front of the list, if nothing rarely used is in use. The first
-# write may fail; after it none does for want of memory.
+# write may fail; after it none does for want of memory. If another one fails, it was no delivery.
 _CLAIM_QUICK: Final = """
 local from = (how == '' or how == 'w' or how == 'h') and queue
   or (how == 'b' or how == 'bw') and handed
@@ -1156,12 +1156,17 @@ elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused,
   end
   local new = plain and redis.pcall('HSET', meta, unpack(notes))
   if new == #uids then
-    note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
+    local done
     if lease ~= '' then
-      redis.call('ZADD', leases, unpack(places))
+      done = redis.pcall('ZADD', leases, unpack(places))
     else
-      redis.call('LPUSH', ackbuf, unpack(uids))
+      done = redis.pcall('LPUSH', ackbuf, unpack(uids))
     end
+    if type(done) ~= 'number' then
+      redis.call('HDEL', meta, unpack(uids))
+      return done
+    end
+    note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
     redis.call('LTRIM', queue, '0', -#uids - 1)
     return reply
   elseif type(new) == 'number' then  -- one stands in the list twice
@@ -1172,14 +1177,19 @@ elseif from and count == '1'
   local uid = redis.call('LINDEX', from, '-1')
   local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
   if payload and redis.pcall('HSETNX', meta, uid, about) == 1 then
-    note_claim(#uid .. ' ' .. uid)
-    if lease == '' then
-      redis.call('LMOVE', from, ackbuf, 'RIGHT', 'LEFT')
-      return {0, 0, 0, uid, payload, 1}
+    local ends = lease == '' and 0 or clock() + lease
+    local done
+    if ends == 0 then
+      done = redis.pcall('LMOVE', from, ackbuf, 'RIGHT', 'LEFT')
+    else
+      done = redis.pcall('ZADD', leases, ends, uid)
     end
-    local ends = clock() + lease
-    redis.call('ZADD', leases, ends, uid)
-    redis.call('RPOP', from)
+    if type(done) == 'table' then
+      redis.call('HDEL', meta, uid)
+      return done
+    end
+    note_claim(#uid .. ' ' .. uid)
+    if ends > 0 then redis.call('RPOP', from) end
     return {0, 0, ends, uid, payload, 1}
   end
 end
@@ -1288,14 +1298,25 @@ local function is_copy(from, uid, time, ghosts)
   if copy then return true, ghosts - 1 end
   return false, all and 0 or ghosts
 end
-local function deliver(from, uid, payload, deliveries, score, ghosts)
-  if lease ~= '' then
-    redis.call('ZADD', leases, ends, uid)
-  else
-    redis.call('LPUSH', ackbuf, uid)
-  end
+-- Meta first: what stands in two places is known by that. The error of what cannot be handed out,
+-- which was no delivery then.
+local function deliver(from, uid, payload, latest_about, deliveries, score, ghosts)
   local time = string.format('%.0f', now)
   redis.call('HSET', meta, uid, meta_value(deliveries, time, token, score, ghosts))
+  local done
+  if lease ~= '' then
+    done = redis.pcall('ZADD', leases, ends, uid)
+  else
+    done = redis.pcall('LPUSH', ackbuf, uid)
+  end
+  if type(done) ~= 'number' then
+    if latest_about then
+      redis.call('HSET', meta, uid, latest_about)
+    else
+      redis.call('HDEL', meta, uid)
+    end
+    return done
+  end
   take_away(from, uid)
   hand_out(uid, payload, deliveries)
 end
@@ -1333,7 +1354,8 @@ while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches
     verdict = -1
     break
   else
-    deliver(from, uid, payload, deliveries + 1, score, others)
+    local failed = deliver(from, uid, payload, latest_about, deliveries + 1, score, others)
+    if failed then return failed end
     bytes = bytes + #payload
     if alone then
       verdict = -1
