@@ -1286,6 +1286,8 @@ while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches
     end
     take_away(from, uid)
   elseif most ~= '' and deliveries >= tonumber(most) then
+    -- With a time that says so where it was brought back by a 3.0.0, or in a shorter interval.
+    redis.call('HSET', meta, uid, meta_value(deliveries, BACK, delivery, score, others))
     redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
     redis.call('ZADD', dead, now, uid)
     take_away(from, uid)
