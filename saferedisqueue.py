@@ -766,7 +766,8 @@ local function take_out(uid, reach)
   end
   return redis.call('LREM', handed, 1, uid)
 end
--- Take a uid away that is not leased; 1 if its entry in the list stays, as a ghost, else 0.
+-- Take a uid away that is not leased; how many ghosts there are more: 1 if its entry in the list
+-- stays, -1 if a ghost goes too.
 local function leave_wherever(uid, about, reach)
   -- What is found in flight is all, unless its time says that it has come back: then that is a
   -- second copy.
@@ -777,7 +778,7 @@ local function leave_wherever(uid, about, reach)
     found = found + redis.call('ZREM', set, uid)
   end
   redis.call('HDEL', reasons, uid)
-  return found + take_out(uid, reach) == 0 and 1 or 0
+  return math.max(1 - found - take_out(uid, reach), -1)
 end
 -- The items of these uids, with their meta, are gone: so are their places, and meta.
 local function forget_places(uids, abouts)
@@ -788,7 +789,7 @@ local function forget_places(uids, abouts)
     -- Most end with the blank before a score, and have neither one nor ghosts.
     local ghosts = about and string.byte(about, -1) ~= 32 and select(5, meta_fields(about)) or 0
     if not leased and (uids[2] == nil or not about or string.find(about, '^%d+ 0 ')) then
-      ghosts = ghosts + leave_wherever(uid, about, reach)
+      ghosts = math.max(ghosts + leave_wherever(uid, about, reach), 0)
     end
     if ghosts > 0 then
       forget_meta(uid, ghosts)
