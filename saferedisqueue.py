@@ -3495,6 +3495,7 @@ class _Claim(_Numbered[R]):
     _pauses = 0  # looks one after the other in a pause
     _since = 0.0  # when, by the monotonic clock, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
+    _lost = False  # whether that of the wait before it is not, which it is sent in place of
     _found = False  # whether it has brought anything
 
     def __init__(
@@ -3606,7 +3607,7 @@ class _Claim(_Numbered[R]):
             self.ends = self._since + ((ends - now if now else self._lease) - 1) / 1000
         if found:
             self._take_items(token, ends > 0, deadline, found)
-        self._found, self._sent = bool(found), False
+        self._found, self._sent, self._lost = bool(found), False, False
 
     def _take_items(
         self, token: str, leased: bool, deadline: float | None, found: list[Any]
@@ -3672,6 +3673,7 @@ class _Claim(_Numbered[R]):
             if raised := _of_a_handler(failure):
                 raise raised
             self._wait_for(0)
+            self._lost = not isinstance(failure, ResponseError)
             if isinstance(failure, NoScriptError):
                 self.send_in_full()
         return await self.queue._reply_to(self, slot)
@@ -3705,7 +3707,8 @@ class _Claim(_Numbered[R]):
         if self.over:
             return
         self.over = True
-        if self._found or self._told != "" or (self._sent and not known) or self.task:
+        unknown = self._lost or (self._sent and not known)
+        if self._found or self._told != "" or unknown or self.task:
             await self.queue._finish(self._take_back(slot))
         elif not self._ended:
             self.queue._slots.append(slot)
