@@ -1866,6 +1866,7 @@ class _Call(Generic[R]):
     replies = 1  # two with a command that confirms it, or behind one that waits
     epoch: int | None = None  # of the pool, of whose server something was asked for it
     closings: int | None = None  # of the queue, as it began, if a close is to end it
+    over = False  # whether it was abandoned
 
     def __init__(self, queue: Any, until: float | None = None) -> None:
         self.queue, self.until = queue, until
@@ -2018,6 +2019,7 @@ class _Numbered(_Call[R]):
 
     async def abandoned(self, slot: _Slot | None, known: bool) -> None:
         # Should it still arrive after the slot's next call, it is refused: its number is lower.
+        self.over = True
         if not self._ended:  # what was answered may have been an error, or a handler raised in it
             self.queue._slots.append(cast(_Slot, slot))
 
@@ -3484,7 +3486,6 @@ class _Claim(_Numbered[R]):
     pool: _AsyncPool
     line: _AsyncLine | None = None
     verdict = 0  # of the latest claim: what its script says of how to go on
-    over = False  # whether it was abandoned
     has_others = False  # whether its caller has items already, to be held together with these
     ends = 0.0  # the time, by the monotonic clock, before which no lease of its items ends
     _terms: tuple[Any, ...] = ()  # arguments that only its script has
@@ -5366,8 +5367,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
                 if line.id is None:
                     told = await line.call(_on_the_wire(("CLIENT", "ID")), end, 1)
                     line.id = told if isinstance(told, int) else 0  # who may not ask is not told
-                if call.over:  # and its slot may be in use by another
-                    raise ConnectionError("nobody awaits this any more")
+            if call.over:  # and its slot may be in use by another
+                raise ConnectionError("nobody awaits this any more")
             reply = await line.call(call.data(slot), end, call.replies)
         except BaseException:
             await pool.drop(line)
