@@ -88,6 +88,7 @@ from collections.abc import (
     Generator,
     Iterable,
     Iterator,
+    Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -148,6 +149,11 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "ACK",
+    "CLAIM",
+    "FAIL",
+    "PIECES",
+    "PUT",
     "AsyncConsumer",
     "AsyncDelivery",
     "AsyncProcessing",
@@ -165,11 +171,14 @@ __all__ = [
     "QueueFull",
     "SafeRedisQueue",
     "SafeRedisQueueError",
+    "Script",
     "Serializer",
     "Stats",
     "WrongClient",
+    "claim_script",
     "exponential_backoff",
     "from_receipt",
+    "uids_and_tokens",
 ]
 __version__ = "4.0.0.dev0"
 
@@ -306,6 +315,15 @@ def from_receipt(receipt: str) -> str:
     fenced = _Uid(uid)
     fenced.token = token  # of attempts it knows nothing: fail asks the server
     return fenced
+
+
+def uids_and_tokens(uids: Iterable[str]) -> tuple[bytes | str, ...]:
+    """Uid and token in turn, as a `Script` takes deliveries: of uids as get returned them.
+
+    The token of a plain str, which carries no delivery, is ''. TypeError or ValueError for what
+    cannot be a uid.
+    """
+    return tuple(part for uid in uids for part in (encode_uid(uid), _token(uid)))
 
 
 class NoItem(tuple[None, None]):
@@ -631,7 +649,7 @@ end
     "token": """
 -- Whether the delivery `token` is the latest one of an item with this meta.
 local function is_latest(token, about)
-  return about and string.find(about, ' ' .. token .. ' ', 1, true)
+  return about and token ~= '' and string.find(about, ' ' .. token .. ' ', 1, true)
 end
 """,
     "unlimited": """
@@ -907,20 +925,39 @@ def _pieces(text: str, there: Sequence[str] = ()) -> dict[str, str]:
 class Script:
     """A move of an item: one Lua script, which the server runs atomically.
 
-    keys, args: the names of KEYS and ARGV, as the Lua names them. After the keys come those of the
-        caller's slot; before the arguments ``number``, that of the call, and ``at``, the time in ms
-        or '' for the server's own. What follows the named arguments begins at ARGV[rest].
-    body: the move. It may begin with a line ``-- needs: ...`` that names `PIECES`.
+    keys: the names of KEYS, as the Lua names them: those of the queue's keys, and others. The keys
+        of the caller's slot follow. What a call is given beyond those begins at KEYS[more].
+    args: the names of ARGV. Before them come ``number``, that of the call, and ``at``, the time in
+        ms or '' for the server's own, as ``clock()`` tells it. What follows begins at ARGV[rest].
+    body: the move. It may begin with a line ``-- needs: ...`` that names `PIECES`, whose functions
+        it uses then; these use keys by their names, which must be among ``keys``.
     quick: a shorter way for the most frequent case, before it, which ends as ``body`` would. It has
         no functions, because each that is made costs as much as a command.
-    slot: the names of the keys of the slot: ``call said`` of a numbered call, whose body has the
-        piece ``call``; ``last`` of a claim; none of what only looks.
+    slot: the names of the keys of the slot: ``call said`` of a numbered call; ``last`` of a claim;
+        '' of what only looks.
     reply: the class of what it answers, int or list (of at least ``least`` values), if that is to
         be looked at.
 
-    A script that errors half-way is not rolled back. So each adds a place before it removes the
-    other: stopped after any of its commands it leaves a uid twice, or one without an item, and get
-    drops both; never an item without a place.
+    A numbered call is sent again, by whoever runs it, until it is answered, with the same number.
+    So a body may be run any number of times, also long after its call was given up, and has to be
+    done once. What it finds, by the piece ``call``, before its first line:
+
+        repeated  true if this very call was done before: then it is to change nothing, and to
+                  answer as before
+        told      then, the text that was noted of the answer, or nil if that was the usual one
+        answer(value, usual)
+                  notes that the call is done, and its value, unless that is the usual one; returns
+                  it. To be called once, at the end; what is not noted is done again when it is sent
+                  again
+
+    A call older than the slot's latest is refused before that. The other names of the Lua's own,
+    not to be used for keys and arguments: call, said, last, rest, more, counted, latest, known.
+
+    A script that errors half-way, or whose server ends, is not rolled back. So each adds a place
+    before it removes the other: stopped after any of its commands it leaves a uid twice, or one
+    without an item, and get drops both; never an item without a place. For want of memory it is
+    refused nothing after a first write that needs none: ``lift_memory_limit()`` of the piece
+    ``unlimited`` is one.
     """
 
     def __init__(
@@ -943,10 +980,12 @@ class Script:
             general = {"clock": PIECES["clock"], **general}
         if "call" in self.slot:
             quick, general = f"local counted\n{quick}", {"call": PIECES["call"], **general}
+        named = [*self.keys, *self.slot]
+        more = f"local more = {len(named) + 1}\n" if "KEYS[more" in quick + body else ""
         self.text = "".join(
             (
-                f"local {', '.join([*self.keys, *self.slot])} = unpack(KEYS)\n",
-                f"local {', '.join(names)}, rest = {arguments}, {len(names) + 1}\n",
+                f"local {', '.join(named)} = unpack(KEYS)\n",
+                f"local {', '.join(names)}, rest = {arguments}, {len(names) + 1}\n{more}",
                 *early.values(),
                 quick,
                 *general.values(),
@@ -1072,7 +1111,7 @@ local there = out and redis.pcall('HDEL', items, unpack(uids))
 if type(there) == 'number' then
   if redis.call('ZREM', leases, unpack(uids)) < #uids and not uids[2]
       and redis.call('LREM', ackbuf, -1, uids[1]) == 0
-      and redis.call('LREM', backup, -1, uids[1]) == 0 then
+      and redis.call('LREM', backup, -1, uids[1]) == 0 and there > 0 then
     redis.call('HSET', meta, uids[1], '0 0 -  g1')  -- a 3.0.0 requeued it: a ghost
   else
     redis.call('HDEL', meta, unpack(uids))
@@ -1081,7 +1120,7 @@ end
 """
 
 # What was never delivered, from the front of the list, if nothing rarely used is in use. The first
-# write may fail; after it none does for want of memory.
+# write may fail; after it none does for want of memory. If another one fails, it was no delivery.
 _CLAIM_QUICK: Final = """
 local from = (how == '' or how == 'w' or how == 'h') and queue
   or (how == 'b' or how == 'bw') and handed
@@ -1118,12 +1157,17 @@ elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused,
   end
   local new = plain and redis.pcall('HSET', meta, unpack(notes))
   if new == #uids then
-    note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
+    local done
     if lease ~= '' then
-      redis.call('ZADD', leases, unpack(places))
+      done = redis.pcall('ZADD', leases, unpack(places))
     else
-      redis.call('LPUSH', ackbuf, unpack(uids))
+      done = redis.pcall('LPUSH', ackbuf, unpack(uids))
     end
+    if type(done) ~= 'number' then
+      redis.call('HDEL', meta, unpack(uids))
+      return done
+    end
+    note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
     redis.call('LTRIM', queue, '0', -#uids - 1)
     return reply
   elseif type(new) == 'number' then  -- one stands in the list twice
@@ -1134,21 +1178,27 @@ elseif from and count == '1'
   local uid = redis.call('LINDEX', from, '-1')
   local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
   if payload and redis.pcall('HSETNX', meta, uid, about) == 1 then
-    note_claim(#uid .. ' ' .. uid)
-    if lease == '' then
-      redis.call('LMOVE', from, ackbuf, 'RIGHT', 'LEFT')
-      return {0, 0, 0, uid, payload, 1}
+    local ends = lease == '' and 0 or clock() + lease
+    local done
+    if ends == 0 then
+      done = redis.pcall('LMOVE', from, ackbuf, 'RIGHT', 'LEFT')
+    else
+      done = redis.pcall('ZADD', leases, ends, uid)
     end
-    local ends = clock() + lease
-    redis.call('ZADD', leases, ends, uid)
-    redis.call('RPOP', from)
+    if type(done) == 'table' then
+      redis.call('HDEL', meta, uid)
+      return done
+    end
+    note_claim(#uid .. ' ' .. uid)
+    if ends > 0 then redis.call('RPOP', from) end
     return {0, 0, ends, uid, payload, 1}
   end
 end
--- Where there is nothing at all, there is nothing to look after.
-if number + 0 > latest and not string.find(how, 'a', 1, true)
+-- Where there is nothing at all, and nothing is watched, there is nothing to look after; unless a
+-- 3.0.0 died with the lock.
+if number + 0 > latest and not string.find(how, 'a', 1, true) and string.byte(terms) == 32
     and redis.call('EXISTS', items, queue, handed, ackbuf, backup, meta, leases, delayed, priority,
-      held, dead, reasons, paused) == 0 then
+      held, dead, reasons, paused) == 0 and redis.call('PTTL', backuplock) ~= -1 then
   return {tonumber(clock()), -1, 0}
 end
 """
@@ -1249,14 +1299,25 @@ local function is_copy(from, uid, time, ghosts)
   if copy then return true, ghosts - 1 end
   return false, all and 0 or ghosts
 end
-local function deliver(from, uid, payload, deliveries, score, ghosts)
-  if lease ~= '' then
-    redis.call('ZADD', leases, ends, uid)
-  else
-    redis.call('LPUSH', ackbuf, uid)
-  end
+-- Meta first: what stands in two places is known by that. The error of what cannot be handed out,
+-- which was no delivery then.
+local function deliver(from, uid, payload, latest_about, deliveries, score, ghosts)
   local time = string.format('%.0f', now)
   redis.call('HSET', meta, uid, meta_value(deliveries, time, token, score, ghosts))
+  local done
+  if lease ~= '' then
+    done = redis.pcall('ZADD', leases, ends, uid)
+  else
+    done = redis.pcall('LPUSH', ackbuf, uid)
+  end
+  if type(done) ~= 'number' then
+    if latest_about then
+      redis.call('HSET', meta, uid, latest_about)
+    else
+      redis.call('HDEL', meta, uid)
+    end
+    return done
+  end
   take_away(from, uid)
   hand_out(uid, payload, deliveries)
 end
@@ -1296,7 +1357,8 @@ while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches
     verdict = -1
     break
   else
-    deliver(from, uid, payload, deliveries + 1, score, others)
+    local failed = deliver(from, uid, payload, latest_about, deliveries + 1, score, others)
+    if failed then return failed end
     bytes = bytes + #payload
     if alone then
       verdict = -1
@@ -1331,9 +1393,16 @@ def claim_script(
 
     keys, args: names of keys and arguments, beyond those of CLAIM.
     settle: Lua that settles ARGV[rest] and what follows, if there is any; by default uid and token
-        in turn, acked. It runs before anything is delivered, and once more if the claim is sent
-        again: so it must look at the token of each delivery, as ``theirs`` does.
+        in turn, acked. It is run before anything is delivered.
     pieces: what that is built on, of `PIECES`.
+
+    settle finds the keys and arguments of CLAIM and its own by their names, KEYS[more], ``rest``,
+    ``number``, ``at`` and ``clock()``, but nothing of a numbered call: no ``answer``. A claim that
+    took something is noted, and settles nothing when it is sent again; one that took nothing is
+    not, and does. So settle must look at the token of each delivery, as ``theirs`` does: once it is
+    acked or failed that is no longer the latest. It must not return, and not be refused for want of
+    memory: lift the limit first. When claim raises it is not known whether it has settled; do it
+    again.
     """
     if settle is None:
         others = _built_on(pieces, "forget(theirs(rest))\n")
@@ -1956,11 +2025,12 @@ class _Command(_Call[Any]):
 class _Numbered(_Call[R]):
     """One of a script, as a numbered call: sent again, it changes nothing more.
 
-    keys: all but the last, if they are not all the queue's
+    keys: those of the script, if they are not all the queue's; more: what follows them, with those
     read: makes the result of the reply
     """
 
     _in_full = False
+    more: Sequence[bytes] = ()
     _ended = False  # whether it has its result, and its slot was given back
 
     def __init__(
@@ -1996,7 +2066,7 @@ class _Numbered(_Call[R]):
         """How the command that runs the script begins: up to the keys of the slot."""
         script, keys = self.script, self.keys
         code = ("EVAL", script.text) if self._in_full else ("EVALSHA", script.sha)
-        named = [*(keys or map(self.queue.key, script.keys)), *slot.keys(script)]
+        named = [*(keys or map(self.queue.key, script.keys)), *slot.keys(script), *self.more]
         head = _packed((*code, len(named), *named))
         if not (keys or self._in_full):
             slot.heads[script] = head
@@ -3078,7 +3148,7 @@ class _Connections:
         )
 
     def key(self, name: str) -> bytes:
-        """The key of this queue that the scripts call so: ``key("items")``. For tools."""
+        """The key of this queue that the scripts call so: ``key("items")``; with '' its prefix."""
         return self._prefix + name.encode()
 
     # -- where connections go -------------------------------------------------------------------
@@ -3240,6 +3310,10 @@ class _Connections:
         """Run a step to its end also while being cancelled."""
         raise NotImplementedError
 
+    async def _end_wait(self, claim: Any) -> None:
+        """End what is left of a claim that nobody awaits any more, when it was undone."""
+        raise NotImplementedError
+
     # -- calls ----------------------------------------------------------------------------------
 
     # A call begins, is sent, and is answered. What fails is sent again as long as its policy says,
@@ -3274,7 +3348,8 @@ class _Connections:
 
     async def _again(self, call: _Call[Any], slot: _Slot | None, first: BaseException) -> Any:
         """The reply of a call whose first try failed so: it is sent again if that may help."""
-        tries, closings = _Tries(call, self._policy), self._closings
+        tries = _Tries(call, self._policy)
+        closings = self._closings if call.closings is None else call.closings
         failure, refused, known = first, True, False
         try:
             while True:
@@ -3362,12 +3437,8 @@ class _Connections:
                 f"the server sent what is no reply to that: {type(first).__name__}"
             )
 
-    def _run_script(self, script: Script, *args: Any, until: float | None = None) -> _Call[Any]:
-        """Run a script as a numbered call; its reply, in bytes.
-
-        args: those that the script names, and then ARGV[rest] and what follows. Sent again if the
-        connection was lost, it changes nothing more. For tools: no promise between minor versions.
-        """
+    def _script(self, script: Script, *args: Any, until: float | None = None) -> _Call[Any]:
+        """Run a script of this queue as a numbered call; its reply, in bytes."""
         return _Numbered(self, script, args, _as_it_is, until)
 
     def _ask(self, *command: Any, until: float | None = None) -> _Call[Any]:
@@ -3391,6 +3462,7 @@ _LARGEST: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
 Retries: TypeAlias = "float | Callable[[int], float]"
 Timeout: TypeAlias = "float | None"
+Argument: TypeAlias = "str | bytes | int"  # of a script
 
 
 def _chunks(items: Iterable[R], size_of: Callable[[R], int]) -> Iterator[list[R]]:
@@ -3412,7 +3484,7 @@ def _first(claim: _Claim[Any]) -> Any:
 
 
 def _items_and_end(claim: _Claim[Any]) -> Any:
-    return claim.items, claim.ends
+    return claim.items or [], claim.ends
 
 
 class _DurablePut(_Numbered[R]):
@@ -3488,11 +3560,11 @@ class _Claim(_Numbered[R]):
     verdict = 0  # of the latest claim: what its script says of how to go on
     has_others = False  # whether its caller has items already, to be held together with these
     ends = 0.0  # the time, by the monotonic clock, before which no lease of its items ends
-    _terms: tuple[Any, ...] = ()  # arguments that only its script has
-    _settling: tuple[Any, ...] = ()  # what its script settles
+    _own: tuple[Any, ...] = ()  # arguments that only its script has
+    _settling: tuple[Any, ...] = ()  # those, and what it settles
     _undecodable: Sequence[tuple[_Uid, Exception]] = ()
     _told: int | Literal[""] = ""  # the time, by the server's clock, for which this get is to watch
-    _refused = False  # whether the server refused the latest wait
+    _refused = False  # whether the latest wait failed, or the server refused it
     _pauses = 0  # looks one after the other in a pause
     _since = 0.0  # when, by the monotonic clock, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
@@ -3514,12 +3586,19 @@ class _Claim(_Numbered[R]):
         self.queue, self.until, self.read, self.closings = queue, until, read, queue._closings
         self._count, self._lease, self._make = min(count, _CHUNK_ITEMS), lease, make
         if acks:
-            self._settling = tuple(part for uid in acks for part in (encode_uid(uid), _token(uid)))
+            self._settling = uids_and_tokens(acks)
 
-    def use(self, script: Script, keys: Any, terms: tuple[Any, ...], settling: Any) -> Self:
+    def use(
+        self,
+        script: Script,
+        keys: list[bytes] | None,
+        more: Sequence[bytes],
+        args: tuple[Argument, ...],
+        settling: tuple[Argument, ...],
+    ) -> Self:
         """Claim with another script than CLAIM."""
-        self.script, self.keys, self._terms = script, keys, terms
-        self._settling = settling
+        self.script, self.keys, self.more, self._own = script, keys, more, args
+        self._settling = (*args, *(settling or self._settling))
         return self
 
     def left_seconds(self) -> float:
@@ -3550,7 +3629,7 @@ class _Claim(_Numbered[R]):
         about = b"1 %d %b:%b " % (queue._server_ms, slot.name, number)
         terms = _claim_terms(
             how, self.watching, queue._wait_slice, queue.AUTOCLEAN_INTERVAL, queue._most,
-            self._count, self._lease, *self._terms,
+            self._count, self._lease,
         )  # fmt: skip
         self.args = (about, terms, *self._settling)
         self._since, self._sent = now, True
@@ -3598,7 +3677,7 @@ class _Claim(_Numbered[R]):
             if self._refused:
                 self.queue._wait_was_refused(waited)
         now, self.verdict, ends, *found = reply
-        self._settling, self._told = (), ""
+        self._settling, self._told = self._own, ""
         if now:
             self.queue._house_kept, self.queue._server_ms = self._since, now
         if self.verdict > 0:
@@ -3673,10 +3752,13 @@ class _Claim(_Numbered[R]):
                 failure = error
             if raised := _of_a_handler(failure):
                 raise raised
+            self.queue._check_open(self.closings)
             self._wait_for(0)
             self._lost = not isinstance(failure, ResponseError)
             if isinstance(failure, NoScriptError):
                 self.send_in_full()
+            else:
+                self._refused = True  # so that one that costs its connection is not tried at once
         return await self.queue._reply_to(self, slot)
 
     async def _wait(self) -> None:
@@ -3725,8 +3807,7 @@ class _Claim(_Numbered[R]):
                     queue._slots.append(slot)
                     raise ValueError("its number is over")
             await _Undo(self, slot)
-            if self.task is not None:
-                await queue._end_wait(self)
+            await queue._end_wait(self)
         except Exception as error:  # whatever it is, it must not replace what ended the get
             failure = error
         if raised := _of_a_handler(failure):
@@ -4075,9 +4156,10 @@ class _Steps(_Connections, Generic[T]):
         make: Callable[..., Any] = Item,
         *,
         script: Script | None = None,
-        keys: Sequence[bytes] | None = None,
-        args: tuple[str | bytes | int, ...] = (),
-        settling: tuple[str | bytes | int, ...] = (),
+        keys: Mapping[str, bytes] | None = None,
+        more_keys: Sequence[bytes] = (),
+        args: tuple[Argument, ...] = (),
+        settling: tuple[Argument, ...] = (),
     ) -> Awaitable[tuple[list[Any], float]]:
         """Up to 250 items, when there is one, in one call; those of ``acks`` are acked in it.
 
@@ -4086,9 +4168,9 @@ class _Steps(_Connections, Generic[T]):
         acks: uids as get returned them.
         make: what makes a delivery of uid, payload, attempts and deadline, as `Item`.
         script: of `claim_script`, in place of CLAIM; with
-        keys: the keys of it, if not all of them are this queue's;
+        keys, more_keys: as for run_script;
         args: its arguments beyond those of CLAIM; and
-        settling: what it settles, in place of ``acks``.
+        settling: what it settles, in place of ``acks``: ARGV[rest] and what follows.
 
         Returns the items, and the time, by the monotonic clock, before which no lease of them ends.
         When it raises, what it took is handed back; whether it settled is not known.
@@ -4097,7 +4179,9 @@ class _Steps(_Connections, Generic[T]):
         _check_seconds("lease", lease, least=0.001, none=True)
         until = _deadline(timeout)
         claim = _Claim(self, count, _milliseconds(lease), until, acks, make, read=_items_and_end)
-        return claim if script is None else claim.use(script, keys, args, settling)
+        if script is None:
+            return claim
+        return claim.use(script, self._keys_of(script, keys, more_keys), more_keys, args, settling)
 
     def _wait_was_refused(self, failure: Exception) -> None:
         """What the claim behind it would meet too, it dealt with; the rest is dealt with here."""
@@ -4141,12 +4225,12 @@ class _Steps(_Connections, Generic[T]):
             # One without a lease is looked for in a list, which takes the server as long as many.
             own_weight = 1 if getattr(uid, "leased", False) else _CHUNK_ITEMS
             if weight + own_weight > _CHUNK_ITEMS:
-                replies.append(await self._run_script(script, *chunk, until=until))
+                replies.append(await self._script(script, *chunk, until=until))
                 chunk, weight = list(args), 0
             chunk += (encode_uid(uid), _token(uid), *delay)
             weight += own_weight
         if weight:
-            replies.append(await self._run_script(script, *chunk, until=until))
+            replies.append(await self._script(script, *chunk, until=until))
         return replies
 
     def _ack(self, uid: str, *, timeout: float | None = None) -> Awaitable[bool]:
@@ -4303,6 +4387,41 @@ class _Steps(_Connections, Generic[T]):
 
         return _Numbered(self, FORWARD, args, read, _until(timeout), keys)
 
+    def _run_script(
+        self,
+        script: Script,
+        *args: Argument,
+        keys: Mapping[str, bytes] | None = None,
+        more_keys: Sequence[bytes] = (),
+        timeout: float | None = None,
+    ) -> Awaitable[Any]:
+        """Run a script as a numbered call; its reply, with texts in bytes.
+
+        args: those that the script names, and then ARGV[rest] and what follows.
+        keys: those of its keys, by their names, that are not this queue's own.
+        more_keys: KEYS[more] and what follows. In a cluster all keys must be in the queue's slot.
+        timeout: as for put.
+
+        It is sent again if the connection was lost, as put is, and changes nothing more. When it
+        raises, it may have been done or not; called anew, it is another call.
+        """
+        call: _Numbered[Any] = _Numbered(
+            self, script, args, _as_it_is, _until(timeout), self._keys_of(script, keys, more_keys)
+        )
+        call.more = more_keys
+        return call
+
+    def _keys_of(
+        self, script: Script, others: Mapping[str, bytes] | None, more: Sequence[bytes]
+    ) -> list[bytes] | None:
+        """All that a script names, or None if they are the queue's own and no more follow."""
+        if not (others or more):
+            return None
+        others = others or {}
+        if unknown := others.keys() - set(script.keys):
+            raise TypeError(f"the script names no such keys: {', '.join(sorted(unknown))}")
+        return [others.get(name) or self.key(name) for name in script.keys]
+
     # -- dead letters ---------------------------------------------------------------------------
 
     async def _dead(self, count: int = 100, offset: int = 0) -> list[DeadItem]:
@@ -4312,7 +4431,7 @@ class _Steps(_Connections, Generic[T]):
         found: list[DeadItem] = []
         while len(found) < count:
             start = min(offset + len(found), 2**53)  # as far as a script counts exactly
-            reply = await self._run_script(DEAD, start, min(100, count - len(found)))
+            reply = await self._script(DEAD, start, min(100, count - len(found)))
             for uid, died_at, payload, reason, about in zip(*[iter(reply)] * 5, strict=True):
                 why = reason.decode("utf-8", "replace")
                 died = float(died_at) / 1000
@@ -4325,17 +4444,17 @@ class _Steps(_Connections, Generic[T]):
         """Make dead items ready again, as if never delivered: those named, or all; how many."""
         if uids:
             encoded = [encode_uid(uid) for uid in uids]
-            return sum([(await self._run_script(REVIVE, uid))[1] for uid in encoded])
+            return sum([(await self._script(REVIVE, uid))[1] for uid in encoded])
         revived = 0
         for _ in range(0, await self._ask("ZCARD", self.key("dead")), 100):
-            revived += (await self._run_script(REVIVE))[1]
+            revived += (await self._script(REVIVE))[1]
         return revived
 
     async def _purge_dead(self) -> int:
         """Drop the dead letters; how many there were."""
         purged = 0
         for _ in range(0, await self._ask("ZCARD", self.key("dead")), 100):
-            purged += await self._run_script(PURGE_DEAD)
+            purged += await self._script(PURGE_DEAD)
         return purged
 
     # -- looking, and looking after ---------------------------------------------------------------
@@ -4365,7 +4484,7 @@ class _Steps(_Connections, Generic[T]):
         offset = 0
         while len(found) < count:
             most = min(100, count - len(found))
-            looked, reply = await self._run_script(PEEK, offset, most, until=until)
+            looked, reply = await self._script(PEEK, offset, most, until=until)
             for uid, payload, about in zip(*[iter(reply)] * 3, strict=True):
                 found.append(Item(decode_uid(uid), payload, _attempts(about)))
             offset += looked
@@ -4383,7 +4502,7 @@ class _Steps(_Connections, Generic[T]):
 
     async def _stats(self, *, timeout: float | None = None) -> Stats:
         """How many items are in each state, and the age of the next one. timeout: as for put."""
-        reply = await self._run_script(STATS, until=_until(timeout))
+        reply = await self._script(STATS, until=_until(timeout))
         now, total, in_flight, delayed, held, dead, paused, uid = reply
         put_at = _put_at(decode_uid(uid or b""))
         oldest = None if put_at is None else max(now / 1000 - put_at, 0.0)
@@ -4418,11 +4537,11 @@ class _Steps(_Connections, Generic[T]):
 
     async def _resume(self) -> None:
         """End a pause; those who wait see it within a second."""
-        await self._run_script(RESUME)
+        await self._script(RESUME)
 
     async def _purge(self) -> int:
         """Drop every item, also those in flight and the dead; how many there were."""
-        return int(await self._run_script(PURGE))
+        return int(await self._script(PURGE))
 
 
 # ---- Holding, consume and processing -----------------------------------------------------------
@@ -5022,6 +5141,14 @@ class SafeRedisQueue(_Steps[T]):
     async def _finish(self, step: Coroutine[Any, Any, Any]) -> None:
         await step
 
+    async def _end_wait(self, claim: _Claim[Any]) -> None:
+        if claim.closings != self._closings:  # the connection for that is the last
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        for pool in list(self._pools.values()):
+            pool.renew()
+
     # -- the methods, in the order of an item's life ---------------------------------------------
 
     put = _blocking(_Steps[T]._put)
@@ -5111,8 +5238,7 @@ class SafeRedisQueue(_Steps[T]):
         self._mark_closed()
         for line in list(self._waits):
             line.ended = True
-        for pool in list(self._pools.values()):
-            pool.renew()
+        self._close_idle()
         if self._owns_client:
             self._redis.close()
         if self._server is not None:
@@ -5377,13 +5503,12 @@ class AsyncSafeRedisQueue(_Steps[T]):
         return reply
 
     async def _end_wait(self, claim: _Claim[Any]) -> None:
-        """End the wait of a claim that nobody awaits any more, and that was undone.
-
-        The server ends it, if asked, so that what comes next wakes somebody else at once; where
+        """The server ends it, if asked, so that what comes next wakes somebody else at once; where
         that is not allowed, it ends with its slice.
         """
-        pool, task, line = claim.pool, claim.task, claim.line
-        assert task is not None
+        if (task := claim.task) is None:
+            return
+        pool, line = claim.pool, claim.line
         pause, end = 0.005, _from_now(_WAY_OUT)
         if line is None or line.id is None:
             task.cancel()  # it has not been sent
@@ -5481,7 +5606,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
         here.putting += 1
         error: BaseException | None = None
         try:
-            await super()._carry_out(self._run_script(PUT_NEW, *pairs))
+            await super()._carry_out(self._script(PUT_NEW, *pairs))
         except BaseException as failure:  # it is that of each of them
             error = failure
         finally:

@@ -26,6 +26,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "memory": Bench.memory,
     "queued": Bench.queued,
     "wake-up": Bench.wake_up,
+    "idle": Bench.idle_consumers,
     "worker": Bench.workers,
     "import": Bench.imports,
     "crowd": crowd.crowds,

@@ -21,6 +21,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
+import redis.asyncio
+
 from .adapter import NUMBER, Adapter, Place
 
 BY = 100  # so many at a time; so many tasks at once
@@ -75,6 +77,8 @@ class Child:
             found.append("echo")
         if "put" in found and not self.is_async:
             found.append("memory")
+        if "wait" in found and self.adapter.has_tasks:
+            found.append("idle")
         return found
 
     def wait_for(self, result: Any) -> Any:
@@ -122,6 +126,29 @@ class Child:
             for each in out[len(measured) :]:
                 self.adapter.settle(each)
         return {"seconds": spent, "lost": lost}
+
+    def idle(self, count: int, seconds: float) -> dict[str, Any]:
+        """What the server does for so many that wait for an item, none of which comes."""
+        return self.loop.run_until_complete(self._idle(count, seconds))
+
+    async def _idle(self, count: int, seconds: float) -> dict[str, Any]:
+        waiting = []
+        for _ in range(count):
+            waiting.append(asyncio.create_task(self.adapter.wait()))
+            await asyncio.sleep(2 / count)  # so that they do not look all at once
+        before, start = await self._server_cpu(), time.perf_counter()
+        await asyncio.sleep(seconds)
+        took, server = time.perf_counter() - start, await self._server_cpu() - before
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
+        return {"seconds": took, "server": server}
+
+    async def _server_cpu(self) -> float:
+        client = redis.asyncio.Redis(host=self.adapter.place.host, port=self.adapter.place.port)
+        async with client:
+            seen = await client.info("cpu")
+        return float(seen["used_cpu_user"] + seen["used_cpu_sys"])
 
     def turn(self, count: int) -> dict[str, Any]:
         """Take so many of a long queue, and put as many back, not timed."""

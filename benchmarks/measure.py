@@ -69,15 +69,21 @@ class Settings(NamedTuple):
     queued: tuple[int, int] = (1000, 1_000_000)
     stored: int = 10_000
     clients: tuple[int, ...] = (1, 4, 16)
+    waiting: int = 1000
+    idle_seconds: float = 5.0
     crowd_seconds: float = 1.0
     queues: tuple[int, ...] = (3, 12)
     passes: int = 20
 
 
 QUICK = Settings(
-    5, 0.05, 2000, 20, 50, (10, 1000), (1000, 20_000), 10_000, (1, 4), 0.5, (3,), passes=5
-)
-TINY = Settings(2, 0.002, 30, 3, 10, (10, 30), (10, 30), 30, (1, 2), 0.1, (3,), passes=1)
+    5, 0.05, 2000, 20, 50, (10, 1000), (1000, 20_000), 10_000, (1, 4), crowd_seconds=0.5,
+    queues=(3,), passes=5,
+)  # fmt: skip
+TINY = Settings(
+    2, 0.002, 30, 3, 10, (10, 30), (10, 30), 30, (1, 2), 10, 0.1, crowd_seconds=0.1, queues=(3,),
+    passes=1,
+)  # fmt: skip
 
 
 class Bench:
@@ -310,6 +316,15 @@ class Bench:
     def _late(self, number: int, name: str, move: str, late: list[float]) -> None:
         p99 = sorted(late)[int(len(late) * 0.99)]
         self.record(number, name, move, p50=statistics.median(late), p99=p99, late=late)
+
+    def idle_consumers(self) -> None:
+        """What a server does for consumers that wait, while nothing comes."""
+        count, seconds = self.settings.waiting, self.settings.idle_seconds
+        for number, name in self.turns(self.having("idle"), "idle", 1):
+            with self.turn(name, "idle"):
+                self.emptied(name)
+                measured = self.processes[name].ask("idle", count, seconds)
+                self.record(number, name, "idle", clients=count, **measured)
 
     def settle(self) -> None:
         """Acks a second with few and with many items out."""

@@ -95,7 +95,9 @@ class Asyncio(Adapter):
 
     def __init__(self, place: Place, name: str) -> None:
         super().__init__(place, name)
-        self.queue: AsyncSafeRedisQueue[Any] = AsyncSafeRedisQueue(url=place.url, name=name)
+        # As many as wait at once: each has a connection, as each process would have.
+        url = f"{place.url}?max_connections=2000"
+        self.queue: AsyncSafeRedisQueue[Any] = AsyncSafeRedisQueue(url=url, name=name)
         self.put = self.queue.put
         self.put_many = self.queue.put_many
         self.settle = self.queue.ack

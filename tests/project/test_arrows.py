@@ -152,7 +152,9 @@ SCRIPTS = {
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_has_each_piece_once_and_names_all_that_it_uses(name: str, tmp_path: Path) -> None:
     text = SCRIPTS[name].text
-    assert [piece for piece, lua in PIECES.items() if text.count(lua) > 1] == []
+    # What a claim settles with it makes its functions only if there is something to settle.
+    for part in text.split(saferedisqueue._CLAIM_QUICK):
+        assert [piece for piece, lua in PIECES.items() if part.count(lua) > 1] == []
     compiler = shutil.which("luac5.1") or shutil.which("luac")
     if compiler is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("no luac 5.1 on this machine")
@@ -160,7 +162,7 @@ def test_a_script_has_each_piece_once_and_names_all_that_it_uses(name: str, tmp_
     listing = subprocess.check_output([compiler, "-l", "-p", tmp_path / "script.lua"], text=True)
     used = set(re.findall(r"[GS]ETGLOBAL.*; (\w+)", listing))
     known = {"KEYS", "ARGV", "redis", "string", "table", "math", "unpack", "ipairs", "pairs"}
-    assert used <= known | {"tonumber", "type"}
+    assert used <= known | {"select", "tonumber", "type"}
 
 
 def test_each_piece_is_used() -> None:

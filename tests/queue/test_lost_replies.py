@@ -42,6 +42,7 @@ KINDS = (
         "get",
         "get with a lease",
         "get that waits",
+        "get that waits at a server without its script",
         "get many",
         "ack",
         "ack many",
@@ -96,8 +97,9 @@ each_face = pytest.mark.parametrize("kind", FACES.values(), ids=list(FACES))
 
 
 def settled(where: dict[str, str]) -> dict[str, str]:
-    """Places, where ackbuf and backup, between which autoclean moves, are one."""
-    return {payload: place.replace("backup", "ackbuf") for payload, place in where.items()}
+    """Places, where those are one between which autoclean moves, and what waits are handed."""
+    one = {"backup": "ackbuf", "handed": "queue"}
+    return {payload: one.get(place, place) for payload, place in where.items()}
 
 
 def check_every_loss(

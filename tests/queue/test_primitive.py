@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import queue as standard
 import threading
@@ -31,7 +32,9 @@ NOW = 1_800_000_000_000  # ms; given to the scripts, so that nothing sleeps
 
 
 def at(queue: Any, seconds: float) -> None:
+    """It is so late, and the next claim keeps house."""
     queue._at = str(NOW + round(seconds * 1000))
+    queue._house_kept = -math.inf
 
 
 # What is read of a reply besides the payload: with whatever protocol and decoding.
@@ -302,6 +305,17 @@ def test_exponential_backoff_grows_to_its_limit() -> None:
     assert len(set(delays)) > 50
 
 
+def test_a_due_item_is_a_slice_late_at_most_when_who_watched_died(
+    many: Any, client: redis.Redis
+) -> None:
+    queue = many(wait_slice=0.5)
+    uid = queue.put("a", delay=0.3)
+    due = f"{client.zscore('srq:test:delayed', uid):.0f}"
+    client.set("srq:test:watch", due, px=300)
+    with within(0.8):
+        assert queue.get(30).uid == uid
+
+
 def test_a_due_item_wakes_a_waiting_consumer(face: Face, server: Server, client: Any) -> None:
     waiting = face.queue(url=server.url, name="test", wait_slice=30)
     uid = waiting.put("a", delay=0.2)
@@ -388,7 +402,8 @@ def test_there_is_at_most_one_bell_and_it_goes(
     for uid in uids[:2]:
         assert queue.get(-1).uid == uid
         assert snapshot(client)["queue"] == [""]
-    queue.get(-1)
+    assert queue.get(-1).uid == uids[2]
+    assert queue.get(-1).uid is None
     assert "queue" not in snapshot(client)
 
 
@@ -883,7 +898,7 @@ def test_leases_are_renewed_although_acks_are_refused(
     face: Face, server: Server, client: redis.Redis
 ) -> None:
     def may(*keys: str) -> None:
-        all_of_them = (f"~srq:test:{key}" for key in (*keys, "last:*"))
+        all_of_them = (f"~srq:test:{key}" for key in (*keys, "call:*", "said:*", "last:*"))
         client.acl_setuser("limited", enabled=True, nopass=True, reset_keys=True)
         client.execute_command("ACL", "SETUSER", "limited", "+@all", *all_of_them)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+import saferedisqueue
 from helpers import (
     Make,
     Release3,
@@ -23,8 +24,9 @@ from helpers import (
     lapse,
     seed,
     snapshot,
+    within,
 )
-from saferedisqueue import CLAIM, PUT, SafeRedisQueue
+from saferedisqueue import CLAIM, PUT, UNDO, SafeRedisQueue
 
 
 @pytest.fixture
@@ -35,6 +37,11 @@ def queue(make: Make) -> Any:
 @pytest.fixture
 def old(client: redis.Redis) -> Release3:
     return Release3(client)
+
+
+def claim(queue: Any, how: str = "g", slot: Any = None) -> Any:
+    """What a claim of one item is answered, for which nobody waits any more; how: as in CLAIM."""
+    return call(queue, CLAIM, "1 0 dead:1 ", how, " 1000 60000 ", 1, "", slot=slot)
 
 
 def wait_for_blocked(client: redis.Redis, consumers: int = 1) -> None:
@@ -83,15 +90,6 @@ def test_a_wait_without_autoclean_finds_what_is_put(make: Make) -> None:
         waiting = pool.submit(queue.get, 60)
         uid = producer.put("a")
         assert waiting.result() == (uid, b"a")
-
-
-def test_a_wait_with_autoclean_off_never_moves_what_nobody_would_bring_back(
-    make: Make, client: redis.Redis
-) -> None:
-    queue = make(autoclean_interval=None)
-    client.config_resetstat()
-    assert queue.get(0.15) == (None, None)
-    assert "cmdstat_blmove" not in client.info("commandstats")
 
 
 def test_a_wait_in_a_pause_moves_nothing(make: Make, client: redis.Redis) -> None:
@@ -161,7 +159,7 @@ def test_a_cleaner_that_dies_half_way_is_followed_by_the_next(
     uids = [f"{n:03}" for n in range(150)]
     seed(client, items=dict.fromkeys(uids, "x"), backup=uids[::-1])
     # Killed after its call: nothing but the keys is left of it.
-    assert call(queue, CLAIM, "dead", 60_000, "", 1, "", 0, "", 0)[3] == b"000"
+    assert claim(queue)[3] == b"000"
     check_places(client)
     assert sorted(drain(queue, client)) == uids
 
@@ -183,8 +181,9 @@ def test_a_queue_found_empty_leaves_no_key_without_expiry(queue: Any, client: re
 
 
 def test_a_queue_drained_by_two_generations_of_orphans_leaves_nothing(
-    queue: Any, client: redis.Redis
+    queue: Any, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(saferedisqueue, "_KEEP_HOUSE", 0)  # each get does
     queue.put_many("abc")
     first, second = queue.get().uid, queue.get().uid
     lapse(client)
@@ -198,84 +197,99 @@ def test_a_queue_drained_by_two_generations_of_orphans_leaves_nothing(
 # -- a consumer that waits, and is stopped ---------------------------------------------------------
 
 
-def wake_with(queue: Any, client: redis.Redis) -> tuple[str, int]:
-    """BLMOVE takes an item for a consumer that is stopped then: the uid, its latest answer."""
-    seen = call(queue, CLAIM, "stopped:0", 60_000, "", 1, "", 0, "", 0)[0]
-    uid = queue.put("a")
-    client.blmove("srq:test:queue", "srq:test:ackbuf", 1, "RIGHT", "LEFT")
-    return uid, seen
+def hand(client: redis.Redis, waits: int = 1) -> None:
+    """Waits are served, whose claims have not come yet."""
+    for _ in range(waits):
+        client.blmove("srq:test:queue", "srq:test:handed", 1, "RIGHT", "LEFT")
 
 
-def test_a_waiter_that_wakes_too_late_does_not_take_it_from_the_new_holder(
-    queue: Any, client: redis.Redis
+@pytest.mark.parametrize("interval", [60, None])
+def test_what_a_wait_was_handed_is_ready_at_once_in_its_place_and_uncounted(
+    make: Make, client: redis.Redis, interval: float | None
 ) -> None:
-    uid, seen = wake_with(queue, client)
-    lapse(client)
-    assert queue.get(-1) == (None, None)
-    lapse(client)
-    item = queue.get(-1)
-    assert item.uid == uid
-    assert len(call(queue, CLAIM, "stopped:1", 60_000, "", 1, "", 1, uid, seen)) == 3
+    queue = make(autoclean_interval=interval)
+    uids = queue.put_many("abcd")
+    hand(client, waits=2)
     check_places(client)
-    assert queue.ack(item.uid) is True
+    assert queue.stats().ready == 4
+    assert [item.uid for item in queue.peek(9)] == uids
+    items = [queue.get(-1) for _ in uids]
+    assert [(item.uid, item.attempts) for item in items] == [(uid, 1) for uid in uids]
+    check_places(client)
+    assert queue.ack_many(item.uid for item in items) == 4
 
 
-def test_a_waiter_that_wakes_in_time_gets_what_it_was_woken_for(
-    queue: Any, client: redis.Redis
+@pytest.mark.parametrize("how", ["b", "bw", "bg"])
+def test_a_claim_behind_a_wait_takes_what_is_next_whoever_was_handed_what(
+    queue: Any, client: redis.Redis, how: str
 ) -> None:
-    uid, seen = wake_with(queue, client)
-    queue.put("b")
-    assert call(queue, CLAIM, "stopped:1", 60_000, "", 1, "", 1, uid, seen)[3] == uid.encode()
+    uids = queue.put_many("abc")
+    hand(client, waits=2)
+    assert queue.get(-1).uid == uids[0]
+    assert claim(queue, how)[3] == uids[1].encode()
+    assert claim(queue, how)[3] == uids[2].encode()
+    assert len(claim(queue, how)) == 3
+    assert "handed" not in snapshot(client)
     check_places(client)
 
 
-def test_a_waiter_that_wakes_after_its_uid_was_requeued_adds_no_copy(
-    queue: Any, client: redis.Redis
-) -> None:
-    uid, seen = wake_with(queue, client)
-    client.lmove("srq:test:ackbuf", "srq:test:queue", "RIGHT", "LEFT")
-    assert call(queue, CLAIM, "stopped:1", 60_000, "", 1, "", 1, uid, seen)[3] == uid.encode()
-    check_places(client)
-    assert queue.get(-1) == (None, None)
-
-
-def test_a_waiter_that_was_killed_after_the_move_costs_two_intervals_and_no_item(
-    queue: Any, client: redis.Redis
-) -> None:
-    uid, _ = wake_with(queue, client)
-    lapse(client)
-    assert queue.get(-1) == (None, None)
-    lapse(client)
-    item = queue.get(-1)
-    assert (item.uid, item.attempts) == (uid, 1)
-
-
-def test_a_stopped_waiter_that_is_real_shares_nothing_with_the_next_holder(
+def test_what_somebody_who_died_was_handed_wakes_those_who_wait_within_a_slice(
     make: Make, client: redis.Redis
 ) -> None:
-    """The same, through get: it is stopped between the move and its claim."""
-
-    class Stopped(SafeRedisQueue[Any]):
-        other: Any = None
-
-        def _exchange(self, call: Any, slot: Any) -> Any:
-            reply = super()._exchange(call, slot)
-            if command_of(call) == "BLMOVE" and reply and self.other is None:
-                for _ in range(2):
-                    lapse(client)
-                    self.other = taker.get(-1)
-            return reply
-
-    taker = make()
-    queue = make(Stopped, wait_slice=0.05)
+    queue = make(wait_slice=0.1)
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(queue.get, 1)
+        waiting = pool.submit(queue.get, 60)
         wait_for_blocked(client)
-        uid = taker.put("a")
-        assert waiting.result() == (None, None)
-    assert queue.other.uid == uid
+        seed(client, items={"a": "A"}, handed=["a"])
+        item = waiting.result()
+    assert (item.uid, item.attempts) == ("a", 1)
+
+
+def test_a_claim_that_is_refused_hands_what_its_wait_was_handed_to_another(
+    make: Make, client: redis.Redis
+) -> None:
+    queue, other = make(), make(wait_slice=30)
+    slot = queue._take_slot().count(CLAIM).count(CLAIM)
+    call(queue, UNDO, "dead:1", "", 1000, slot=slot)  # it was given up before it came
+    slot.claims -= 1
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(other.get, 20)
+        wait_for_blocked(client)
+        seed(client, items={"a": "A"}, handed=["a"])
+        with within(0), pytest.raises(redis.ResponseError, match="SUPERSEDED"):
+            claim(queue, "bw", slot=slot)
+        with within(0):
+            assert waiting.result().uid == "a"
+
+
+def test_a_claim_that_is_refused_in_a_pause_leaves_what_its_wait_was_handed_until_its_end(
+    make: Make, client: redis.Redis
+) -> None:
+    queue = make()
+    uids = queue.put_many("abc")
+    slot = queue._take_slot().count(CLAIM).count(CLAIM)
+    call(queue, UNDO, "dead:1", "", 1000, slot=slot)
+    slot.claims -= 1
+    queue.pause()
+    hand(client, waits=2)
+    with pytest.raises(redis.ResponseError, match="SUPERSEDED"):
+        claim(queue, "bw", slot=slot)
+    assert snapshot(client)["handed"] == [uids[1], uids[0]]
+    assert [item.uid for item in queue.peek(9)] == uids
+    queue.resume()
+    assert snapshot(client)["queue"] == uids[::-1]
+    assert [queue.get(-1).uid for _ in uids] == uids
+
+
+def test_what_is_handed_back_goes_before_what_waits_were_handed(
+    queue: Any, client: redis.Redis
+) -> None:
+    uids = queue.put_many("abc")
+    item = queue.get(-1)
+    hand(client)
+    queue.hand_back([item.uid])
     check_places(client)
-    assert taker.ack(queue.other.uid) is True
+    assert [queue.get(-1).uid for _ in uids] == uids
 
 
 def test_a_waiter_gets_an_orphan_that_somebody_else_brought_back(
@@ -299,10 +313,10 @@ def test_a_waiter_gets_an_orphan_that_somebody_else_brought_back(
 def test_a_put_sent_again_after_its_item_was_acked_stores_nothing(
     queue: Any, client: redis.Redis
 ) -> None:
-    slot = queue._take_slot()
-    assert call(queue, PUT, "", "", "0", "", "a", "A", slot=slot) == 1
+    slot = queue._take_slot().count(PUT)
+    assert call(queue, PUT, "", "", "0", "", "", 1000, "a", "A", slot=slot) == 1
     assert queue.ack(queue.get(-1).uid) is True
-    assert call(queue, PUT, "", "", "0", "", "a", "A", slot=slot) == 1
+    assert call(queue, PUT, "", "", "0", "", "", 1000, "a", "A", slot=slot) == 1
     assert queue.get(-1) == (None, None)
     assert "items" not in snapshot(client)
     assert "queue" not in snapshot(client)
@@ -310,8 +324,8 @@ def test_a_put_sent_again_after_its_item_was_acked_stores_nothing(
 
 def test_a_claim_sent_again_gets_the_same_item(queue: Any, client: redis.Redis) -> None:
     queue.put_many("ab")
-    slot = queue._take_slot()
-    answers = [call(queue, CLAIM, "tok", 60_000, "", 1, "", 0, "", 0, slot=slot) for _ in range(3)]
+    slot = queue._take_slot().count(CLAIM)
+    answers = [claim(queue, how, slot) for how in ("", "a", "ag")]
     assert len({tuple(answer[3:]) for answer in answers}) == 1
     assert answers[-1][-1] == 1, "counted once"
     assert len(snapshot(client)["ackbuf"]) == 1

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-import model
 from explorer import Explorer, ViolationError, World
+from pieces import RULES
 from worlds import MISSED, WORLDS
 
 
@@ -18,9 +18,9 @@ def test_no_state_breaks_an_invariant(world: World) -> None:
     print(f"{world.name}: {states} states in {time.process_time() - begun:.1f} s")
 
 
-@pytest.mark.parametrize("rule", model.RULES)
+@pytest.mark.parametrize("rule", RULES)
 def test_without_the_rule_an_invariant_is_broken(rule: str) -> None:
     world = next(world for world in WORLDS if world.name == MISSED[rule])
     with pytest.raises(ViolationError) as error:
         Explorer(world, without=rule).explore()
-    print(f"without {rule!r}, {model.RULES[rule]}:{error.value}")
+    print(f"without {rule!r}, {RULES[rule]}:{error.value}")

@@ -30,8 +30,8 @@ SWAP = Script(
     "uid",
     """
 -- needs: ready
--- Make ready what stands nowhere, once however often it is sent. Returns how it was said before.
-if said then return said end
+-- Make ready what stands nowhere, once however often it is sent. Returns what was told before.
+if repeated then return told end
 make_ready(uid, redis.call('HGET', meta, uid))
 answer('done')
 return 'new'
@@ -48,11 +48,13 @@ def test_a_script_of_one_s_own_is_a_numbered_call(queue: Any, client: redis.Redi
 
 def test_a_piece_is_there_once_with_those_it_needs() -> None:
     both = Script(
-        "items queue meta leases ackbuf backup priority", "", "-- needs: held give_back\n"
+        "items queue handed meta leases ackbuf backup priority",
+        "",
+        "-- needs: in_flight give_back\n",
     )
-    for name in ("meta", "token", "held", "ready", "ring", "give_back"):
+    for name in ("meta", "token", "in_flight", "ready", "ring", "front", "give_back"):
         assert both.text.count(saferedisqueue.PIECES[name]) == 1
-    order = [both.text.index(saferedisqueue.PIECES[n]) for n in ("meta", "held", "give_back")]
+    order = [both.text.index(saferedisqueue.PIECES[n]) for n in ("meta", "in_flight", "give_back")]
     assert order == sorted(order)
 
 
@@ -121,9 +123,10 @@ def test_an_item_is_handed_back_once_and_does_not_count(queue: Any, client: redi
 def lapsed(queue: Any) -> None:
     """All leases are over; nobody has got the items anew."""
     queue._at = str(int(queue._at) + 4_000_000)
-    queue.pause()
-    assert queue.get(-1).uid is None
-    queue.resume()
+    queue.put("whose get brings back what has lapsed", priority=1)
+    first = queue.get(-1)
+    assert first.attempts == 1
+    queue.ack(first.uid)
 
 
 def keep(face: Face, items: Any) -> None:

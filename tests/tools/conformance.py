@@ -163,7 +163,7 @@ class Trace:
         about = Meta(1, self.model.now + self.random.choice((0, 0, -7)), f"c:{len(self.steps) + 1}")
         chances = (("g", 0.3), ("b", 0.3), ("a", 0.2), ("w", 0.5))
         how = "".join(letter for letter, chance in chances if self.random.random() < chance)
-        watching = self.random.choice((None, None, self.model.watch, self.model.now + 1))
+        watching = self.random.choice((None, None, "any", self.model.watch, self.model.now + 1))
         interval, most = self.random.choice((INTERVAL, INTERVAL, None)), None
         if self.random.random() < 0.3:
             most = 2
@@ -201,7 +201,7 @@ class Trace:
             return  # there is always a claim before it
         name, args = self.claims[slot][-1] or ("", ())
         token = args[0].token if name == "claim" else "x:1"
-        watching = self.random.choice((None, None, self.model.watch, self.model.now + 1))
+        watching = self.random.choice((None, None, "any", self.model.watch, self.model.now + 1))
         undone = ("undo", (token, watching, self.slice()))
         self.claims[slot].append(undone)
         self.send(*undone, slot, len(self.claims[slot]))

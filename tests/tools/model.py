@@ -11,7 +11,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from keys import HANDED_BACK, NEW, OVER, Keys, Meta, StoppedError, SupersededError, in_order
+from keys import (
+    FOREVER,
+    HANDED_BACK,
+    NEW,
+    OVER,
+    Keys,
+    Meta,
+    StoppedError,
+    SupersededError,
+    in_order,
+)
 from pieces import (
     answer,
     counted,
@@ -107,7 +117,7 @@ def put(
 class Terms(NamedTuple):
     """What only the general way of a claim needs."""
 
-    watching: int | None  # the due time that its caller was told to watch for
+    watching: int | str | None  # the due time that its caller was told to watch for, or 'any'
     slice: int
     interval: int | None
     most: int | None
@@ -129,7 +139,16 @@ def claim(
         reply = None if "g" in how or "a" in how else this.quick()
         if reply is not None:
             return reply
+        must_look = "a" in how or (terms.watching is not None and k.rule("who watches looks"))
+        if not must_look and is_bare(k):
+            return (0, -1, 0)
     return this.general()
+
+
+def is_bare(k: Keys) -> bool:
+    """Where there is nothing at all, there is nothing to look after."""
+    keys = (k.items, k.queue, k.handed, k.ackbuf, k.backup, k.meta, k.leases, k.delayed)
+    return not any((*keys, k.priority, k.held, k.dead, k.reasons, k.paused, k.lock == FOREVER))
 
 
 class Claim:
@@ -187,12 +206,15 @@ class Claim:
     def take_some(self) -> Any:
         k, uids = self.k, self.k.queue[: -self.count - 1 : -1]
         odd = any(not uid or uid not in k.items or uid in k.meta for uid in uids)
-        if not uids or odd or len(set(uids)) < len(uids):
+        if not uids or odd:
             return None
         found = [part for uid in uids for part in (uid, k.items[uid], 1)]
         try:
             k.set(k.meta, *((uid, self.first()) for uid in uids))
         except StoppedError:
+            return None
+        if len(set(uids)) < len(uids):  # one stands in the list twice
+            k.drop(k.meta, *uids)
             return None
         self.note(*uids)
         if not k.rule("add before remove"):
@@ -215,10 +237,10 @@ class Claim:
             if self.latest > self.number:
                 raise SupersededError
             return self.repeated()
+        stop_watching(k, self.terms.watching)
         if k.paused:
             return self.took_nothing(-2)
         keep_house(k, self.terms.interval)
-        stop_watching(k, self.terms.watching)
         return self.hand_out()
 
     def reply(self, verdict: int) -> Any:
@@ -430,7 +452,9 @@ def hand_back(k: Keys, slot: str, number: int, uncounted: int, *deliveries: str)
     return answer(k, slot, number, settled, every)
 
 
-def undo(k: Keys, slot: str, number: int, token: str, watching: int | None, slice_: int) -> Any:
+def undo(
+    k: Keys, slot: str, number: int, token: str, watching: int | str | None, slice_: int
+) -> Any:
     """Undo the claim before this, which is numbered as claims are."""
     latest, known = k.last.get(slot, (0, ()))
     if latest >= number and k.rule("claim is numbered"):
@@ -463,12 +487,12 @@ def release(k: Keys, slot: str, number: int, uid: str) -> Any:
     said = told(k, slot, number, every=1)
     if said is not None:
         return said
-    is_held = uid in k.held
-    if is_held:
-        if uid in k.items:
-            make_ready(k, uid)
+    is_there = uid in k.held and uid in k.items
+    if is_there:
+        make_ready(k, uid)
+    if uid in k.held:
         k.drop(k.held, uid)
-    return answer(k, slot, number, int(is_held), 1)
+    return answer(k, slot, number, int(is_there), 1)
 
 
 def forward(
