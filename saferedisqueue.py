@@ -784,7 +784,8 @@ local function take_out(uid, reach)
   end
   return redis.call('LREM', handed, 1, uid)
 end
--- Take a uid away that is not leased; 1 if its entry in the list stays, as a ghost, else 0.
+-- Take a uid away that is not leased; how many ghosts there are more: 1 if its entry in the list
+-- stays, -1 if a ghost goes too.
 local function leave_wherever(uid, about, reach)
   -- What is found in flight is all, unless its time says that it has come back: then that is a
   -- second copy.
@@ -795,7 +796,7 @@ local function leave_wherever(uid, about, reach)
     found = found + redis.call('ZREM', set, uid)
   end
   redis.call('HDEL', reasons, uid)
-  return found + take_out(uid, reach) == 0 and 1 or 0
+  return math.max(1 - found - take_out(uid, reach), -1)
 end
 -- The items of these uids, with their meta, are gone: so are their places, and meta.
 local function forget_places(uids, abouts)
@@ -806,7 +807,7 @@ local function forget_places(uids, abouts)
     -- Most end with the blank before a score, and have neither one nor ghosts.
     local ghosts = about and string.byte(about, -1) ~= 32 and select(5, meta_fields(about)) or 0
     if not leased and (uids[2] == nil or not about or string.find(about, '^%d+ 0 ')) then
-      ghosts = ghosts + leave_wherever(uid, about, reach)
+      ghosts = math.max(ghosts + leave_wherever(uid, about, reach), 0)
     end
     if ghosts > 0 then
       forget_meta(uid, ghosts)
@@ -1347,6 +1348,8 @@ while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches
     end
     take_away(from, uid)
   elseif most ~= '' and deliveries >= tonumber(most) then
+    -- With a time that says so where it was brought back by a 3.0.0, or in a shorter interval.
+    redis.call('HSET', meta, uid, meta_value(deliveries, BACK, delivery, score, others))
     redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
     redis.call('ZADD', dead, now, uid)
     take_away(from, uid)
@@ -1932,6 +1935,7 @@ class _Call(Generic[R]):
     replies = 1  # two with a command that confirms it, or behind one that waits
     epoch: int | None = None  # of the pool, of whose server something was asked for it
     closings: int | None = None  # of the queue, as it began, if a close is to end it
+    over = False  # whether it was abandoned
 
     def __init__(self, queue: Any, until: float | None = None) -> None:
         self.queue, self.until = queue, until
@@ -2085,6 +2089,7 @@ class _Numbered(_Call[R]):
 
     async def abandoned(self, slot: _Slot | None, known: bool) -> None:
         # Should it still arrive after the slot's next call, it is refused: its number is lower.
+        self.over = True
         if not self._ended:  # what was answered may have been an error, or a handler raised in it
             self.queue._slots.append(cast(_Slot, slot))
 
@@ -3553,7 +3558,6 @@ class _Claim(_Numbered[R]):
     pool: _AsyncPool
     line: _AsyncLine | None = None
     verdict = 0  # of the latest claim: what its script says of how to go on
-    over = False  # whether it was abandoned
     has_others = False  # whether its caller has items already, to be held together with these
     ends = 0.0  # the time, by the monotonic clock, before which no lease of its items ends
     _own: tuple[Any, ...] = ()  # arguments that only its script has
@@ -3564,6 +3568,7 @@ class _Claim(_Numbered[R]):
     _pauses = 0  # looks one after the other in a pause
     _since = 0.0  # when, by the monotonic clock, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
+    _lost = False  # whether that of the wait before it is not, which it is sent in place of
     _found = False  # whether it has brought anything
 
     def __init__(
@@ -3682,7 +3687,7 @@ class _Claim(_Numbered[R]):
             self.ends = self._since + ((ends - now if now else self._lease) - 1) / 1000
         if found:
             self._take_items(token, ends > 0, deadline, found)
-        self._found, self._sent = bool(found), False
+        self._found, self._sent, self._lost = bool(found), False, False
 
     def _take_items(
         self, token: str, leased: bool, deadline: float | None, found: list[Any]
@@ -3749,6 +3754,7 @@ class _Claim(_Numbered[R]):
                 raise raised
             self.queue._check_open(self.closings)
             self._wait_for(0)
+            self._lost = not isinstance(failure, ResponseError)
             if isinstance(failure, NoScriptError):
                 self.send_in_full()
             else:
@@ -3784,7 +3790,8 @@ class _Claim(_Numbered[R]):
         if self.over:
             return
         self.over = True
-        if self._found or self._told != "" or (self._sent and not known) or self.task:
+        unknown = self._lost or (self._sent and not known)
+        if self._found or self._told != "" or unknown or self.task:
             await self.queue._finish(self._take_back(slot))
         elif not self._ended:
             self.queue._slots.append(slot)
@@ -5486,8 +5493,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
                 if line.id is None:
                     told = await line.call(_on_the_wire(("CLIENT", "ID")), end, 1)
                     line.id = told if isinstance(told, int) else 0  # who may not ask is not told
-                if call.over:  # and its slot may be in use by another
-                    raise ConnectionError("nobody awaits this any more")
+            if call.over:  # and its slot may be in use by another
+                raise ConnectionError("nobody awaits this any more")
             reply = await line.call(call.data(slot), end, call.replies)
         except BaseException:
             await pool.drop(line)

@@ -72,6 +72,15 @@ def test_ack_removes_an_item_wherever_it_stands(
     assert place != "dead" or keys["reasons"] == {"b": "r"}
 
 
+def test_ack_of_what_is_not_in_the_list_counts_a_ghost_there_that_goes_too(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), queue=["a", "b"], delayed={"a": 1})
+    seed(client, meta={"a": "0 0 -  g1"})
+    assert call(queue, ACK, "a", "") == 1
+    assert snapshot(client) == {"items": {"b": ""}, "queue": ["b"]}
+
+
 def test_ack_of_many_is_fenced_for_each_and_leaves_nothing_of_them(
     queue: Any, client: redis.Redis
 ) -> None:
