@@ -3572,7 +3572,7 @@ class _Claim(_Numbered[R]):
         queue, now = self.queue, time.monotonic()
         left = math.inf if self.until is None else self.until - now
         how = "b" if self.wait else ""
-        if left > self.wait:
+        if left > 0:  # also where a wait is the last: it may end before its time
             how += "w"
         # A fourth of a second after the latest one the general way is due, which keeps house; but
         # who waits has just done so. It is gone too by who was told to watch, and where this was
