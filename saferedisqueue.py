@@ -722,10 +722,13 @@ end
 local function empty_handed()
   while redis.call('LMOVE', handed, queue, 'LEFT', 'RIGHT') do end
 end
--- Whether this entry of the list was handed back, and put before `uid`: a uid of the queue's own,
--- of 36 characters, tells when.
+-- Whether this entry of the list was handed back, and put before `uid`: a UUID of version 7, as are
+-- the queue's own uids, tells when.
+local function tells_time(uid)
+  return #uid == 36 and string.find(uid, '^%x+%-%x+%-7')
+end
 local function is_before(entry, uid)
-  if not entry or #entry ~= 36 or #uid ~= 36 or entry > uid then return false end
+  if not entry or not tells_time(entry) or not tells_time(uid) or entry > uid then return false end
   local _, _, token = meta_fields(redis.call('HGET', meta, entry))
   return token == HANDED_BACK and redis.call('HEXISTS', items, entry) == 1
 end
@@ -1107,7 +1110,7 @@ local there = out and redis.pcall('HDEL', items, unpack(uids))
 if type(there) == 'number' then
   if redis.call('ZREM', leases, unpack(uids)) < #uids and not uids[2]
       and redis.call('LREM', ackbuf, -1, uids[1]) == 0
-      and redis.call('LREM', backup, -1, uids[1]) == 0 then
+      and redis.call('LREM', backup, -1, uids[1]) == 0 and there > 0 then
     redis.call('HSET', meta, uids[1], '0 0 -  g1')  -- a 3.0.0 requeued it: a ghost
   else
     redis.call('HDEL', meta, unpack(uids))
@@ -1116,22 +1119,32 @@ end
 """
 
 # What was never delivered, from the front of the list, if nothing rarely used is in use. The first
-# write may fail; after it none does for want of memory.
+# write may fail; after it none does for want of memory. If another one fails, it was no delivery.
 _CLAIM_QUICK: Final = """
-local from = (how == '' or how == 'w') and queue or (how == 'b' or how == 'bw') and handed
+local from = (how == '' or how == 'w' or how == 'h') and queue
+  or (how == 'b' or how == 'bw') and handed
 if number + 0 <= latest then
   from = nil
 elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused, handed) == 0 then
   local entries = redis.call('LRANGE', queue, '-' .. count, '-1')
   local n = #entries
-  local payloads = n > 0 and redis.call('HMGET', items, unpack(entries))
   local abouts = n > 0 and redis.call('HMGET', meta, unpack(entries))
   local ends = lease ~= '' and string.format('%.0f', clock() + lease) or '0'
   local reply = {0, n < tonumber(count) and -1 or 0, tonumber(ends)}
   local uids, lengths, notes, places, bytes, plain = {}, {}, {}, {}, 0, n > 0
+  -- Payloads are read in parts, small ones first: they may be large, and are copied.
+  local payloads, first, part = nil, n + 1, 1
   for i = n, 1, -1 do
-    local uid, payload, j = entries[i], payloads[i], n - i
-    if not payload or abouts[i] or uid == '' or bytes > 1000000 then
+    if bytes > 1000000 then
+      reply[2] = 0
+      break
+    elseif i < first then
+      first = i > part and i - part + 1 or 1
+      payloads = redis.call('HMGET', items, unpack(entries, first, i))
+      part = part < 16 and 2 * part or part
+    end
+    local uid, payload, j = entries[i], payloads[i - first + 1], n - i
+    if not payload or abouts[i] or uid == '' then
       plain = false
       break
     end
@@ -1142,14 +1155,19 @@ elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused,
     bytes = bytes + #payload
   end
   local new = plain and redis.pcall('HSET', meta, unpack(notes))
-  if new == n then
-    note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
+  if new == #uids then
+    local done
     if lease ~= '' then
-      redis.call('ZADD', leases, unpack(places))
+      done = redis.pcall('ZADD', leases, unpack(places))
     else
-      redis.call('LPUSH', ackbuf, unpack(uids))
+      done = redis.pcall('LPUSH', ackbuf, unpack(uids))
     end
-    redis.call('LTRIM', queue, '0', -n - 1)
+    if type(done) ~= 'number' then
+      redis.call('HDEL', meta, unpack(uids))
+      return done
+    end
+    note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
+    redis.call('LTRIM', queue, '0', -#uids - 1)
     return reply
   elseif type(new) == 'number' then  -- one stands in the list twice
     redis.call('HDEL', meta, unpack(uids))
@@ -1159,22 +1177,28 @@ elseif from and count == '1'
   local uid = redis.call('LINDEX', from, '-1')
   local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
   if payload and redis.pcall('HSETNX', meta, uid, about) == 1 then
-    note_claim(#uid .. ' ' .. uid)
-    if lease == '' then
-      redis.call('LMOVE', from, ackbuf, 'RIGHT', 'LEFT')
-      return {0, 0, 0, uid, payload, 1}
+    local ends = lease == '' and 0 or clock() + lease
+    local done
+    if ends == 0 then
+      done = redis.pcall('LMOVE', from, ackbuf, 'RIGHT', 'LEFT')
+    else
+      done = redis.pcall('ZADD', leases, ends, uid)
     end
-    local ends = clock() + lease
-    redis.call('ZADD', leases, ends, uid)
-    redis.call('RPOP', from)
+    if type(done) == 'table' then
+      redis.call('HDEL', meta, uid)
+      return done
+    end
+    note_claim(#uid .. ' ' .. uid)
+    if ends > 0 then redis.call('RPOP', from) end
     return {0, 0, ends, uid, payload, 1}
   end
 end
--- Where there is nothing at all, there is nothing to look after.
-if number + 0 > latest and not string.find(how, 'a', 1, true)
+-- Where there is nothing at all, and nothing is watched, there is nothing to look after; unless a
+-- 3.0.0 died with the lock.
+if number + 0 > latest and not string.find(how, 'a', 1, true) and string.byte(terms) == 32
     and redis.call('EXISTS', items, queue, handed, ackbuf, backup, meta, leases, delayed, priority,
-      held, dead, reasons, paused) == 0 then
-  return {0, -1, 0}
+      held, dead, reasons, paused) == 0 and redis.call('PTTL', backuplock) ~= -1 then
+  return {tonumber(clock()), -1, 0}
 end
 """
 
@@ -1184,7 +1208,7 @@ _CLAIM: Final = """
 -- up to `count` uids that are ready.
 -- about: meta of a first delivery, as it would be now. lease: ms, or '' for none.
 -- how: letters: g the general way is due, b a BLMOVE into handed stands before this, a this call
--- was sent before, w who calls will wait if there is nothing.
+-- was sent before, w who calls will wait if there is nothing, h who calls has others already.
 -- terms: what only the general way needs, in one argument, because each costs: what is watched, ''
 -- or 'any'; ms of a slice; ms between two autocleans, or ''; most deliveries, or ''.
 -- Returns now (or 0), a verdict, a deadline (or 0), and uid, payload, deliveries of each delivery.
@@ -1274,19 +1298,31 @@ local function is_copy(from, uid, time, ghosts)
   if copy then return true, ghosts - 1 end
   return false, all and 0 or ghosts
 end
-local function deliver(from, uid, payload, deliveries, score, ghosts)
-  if lease ~= '' then
-    redis.call('ZADD', leases, ends, uid)
-  else
-    redis.call('LPUSH', ackbuf, uid)
-  end
+-- Meta first: what stands in two places is known by that. The error of what cannot be handed out,
+-- which was no delivery then.
+local function deliver(from, uid, payload, latest_about, deliveries, score, ghosts)
   local time = string.format('%.0f', now)
   redis.call('HSET', meta, uid, meta_value(deliveries, time, token, score, ghosts))
+  local done
+  if lease ~= '' then
+    done = redis.pcall('ZADD', leases, ends, uid)
+  else
+    done = redis.pcall('LPUSH', ackbuf, uid)
+  end
+  if type(done) ~= 'number' then
+    if latest_about then
+      redis.call('HSET', meta, uid, latest_about)
+    else
+      redis.call('HDEL', meta, uid)
+    end
+    return done
+  end
   take_away(from, uid)
   hand_out(uid, payload, deliveries)
 end
 
 local looked, bytes, bell, verdict = 0, 0, false, 0
+local has_others = string.find(how, 'h', 1, true)
 while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches < 4 do
   local from, uid = next_ready()
   if not uid then
@@ -1314,11 +1350,12 @@ while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches
     redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
     redis.call('ZADD', dead, now, uid)
     take_away(from, uid)
-  elseif alone and out[1] then
+  elseif alone and (has_others or out[1]) then
     verdict = -1
     break
   else
-    deliver(from, uid, payload, deliveries + 1, score, others)
+    local failed = deliver(from, uid, payload, latest_about, deliveries + 1, score, others)
+    if failed then return failed end
     bytes = bytes + #payload
     if alone then
       verdict = -1
@@ -1990,6 +2027,7 @@ class _Numbered(_Call[R]):
 
     _in_full = False
     more: Sequence[bytes] = ()
+    _ended = False  # whether it has its result, and its slot was given back
 
     def __init__(
         self,
@@ -2041,12 +2079,14 @@ class _Numbered(_Call[R]):
         return not before
 
     def answered(self, slot: _Slot | None, reply: Any) -> R | Coroutine[Any, Any, R]:
+        self._ended = True
         self.queue._slots.append(cast(_Slot, slot))
         return self.read(reply)
 
     async def abandoned(self, slot: _Slot | None, known: bool) -> None:
         # Should it still arrive after the slot's next call, it is refused: its number is lower.
-        self.queue._slots.append(cast(_Slot, slot))
+        if not self._ended:  # what was answered may have been an error, or a handler raised in it
+            self.queue._slots.append(cast(_Slot, slot))
 
 
 # ---- Lines and pools ---------------------------------------------------------------------------
@@ -3514,6 +3554,7 @@ class _Claim(_Numbered[R]):
     line: _AsyncLine | None = None
     verdict = 0  # of the latest claim: what its script says of how to go on
     over = False  # whether it was abandoned
+    has_others = False  # whether its caller has items already, to be held together with these
     ends = 0.0  # the time, by the monotonic clock, before which no lease of its items ends
     _own: tuple[Any, ...] = ()  # arguments that only its script has
     _settling: tuple[Any, ...] = ()  # those, and what it settles
@@ -3524,7 +3565,6 @@ class _Claim(_Numbered[R]):
     _since = 0.0  # when, by the monotonic clock, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
     _found = False  # whether it has brought anything
-    _ended = False  # whether it has its result
 
     def __init__(
         self,
@@ -3571,8 +3611,8 @@ class _Claim(_Numbered[R]):
         assert slot is not None
         queue, now = self.queue, time.monotonic()
         left = math.inf if self.until is None else self.until - now
-        how = "b" if self.wait else ""
-        if left > 0:  # also where a wait is the last: it may end before its time
+        how = "b" if self.wait else "h" if self.has_others else ""
+        if left > 0:  # also before the last wait, which a bell may end early
             how += "w"
         # A fourth of a second after the latest one the general way is due, which keeps house; but
         # who waits has just done so. It is gone too by who was told to watch, and where this was
@@ -3746,7 +3786,7 @@ class _Claim(_Numbered[R]):
         self.over = True
         if self._found or self._told != "" or (self._sent and not known) or self.task:
             await self.queue._finish(self._take_back(slot))
-        else:
+        elif not self._ended:
             self.queue._slots.append(slot)
 
     async def _take_back(self, slot: _Slot) -> None:
@@ -4083,7 +4123,9 @@ class _Steps(_Connections, Generic[T]):
         while claim.items and len(items) < count and claim.verdict == 0:
             try:
                 left = count - len(items)
-                claim = await _Claim(self, left, ms, _deadline(-1), read=_as_it_is)
+                claim = _Claim(self, left, ms, _deadline(-1), read=_as_it_is)
+                claim.has_others = True
+                await claim
             except GeneratorExit:
                 raise
             except BaseException as error:

@@ -280,6 +280,17 @@ def test_a_uid_of_the_callers_own_goes_to_the_very_front(queue: Any, client: red
     assert snapshot(client)["queue"] == ["c", A, "b"]
 
 
+def test_what_is_handed_back_under_random_uids_stands_in_the_order_in_which_it_was_got(
+    queue: Any, client: redis.Redis
+) -> None:
+    """A uid of 36 characters tells a time only if it is a UUID of version 7."""
+    uids = [f"{n:08x}-0000-4000-8000-000000000000" for n in (3, 1, 4, 2, 5)]
+    seed(client, items=dict.fromkeys(uids, ""), ackbuf=uids[::-1])
+    seed(client, meta=dict.fromkeys(uids, OUT["a"]))
+    assert call(queue, HAND_BACK, 1, *(part for uid in uids[::-1] for part in (uid, "tok"))) == 5
+    assert snapshot(client)["queue"] == uids[::-1]
+
+
 def test_a_hand_back_passes_a_hundred_at_most(queue: Any, client: redis.Redis) -> None:
     uids = [uid_of(n) for n in range(150)]
     late = uid_of(200)
