@@ -1700,7 +1700,7 @@ return answer(1, 1)
 )
 
 PEEK = Script(
-    "items queue handed meta priority",
+    "items queue handed meta delayed priority held dead",
     "offset count",
     """
 -- Looks at the places offset to offset + count - 1 of what is ready, fewer where items are large.
@@ -1723,10 +1723,14 @@ local function of_list(list)
     return turned
   end, list)
 end
--- Whether an entry of an item that has ghosts is one: it stands in the list once more, behind that.
--- As where it is taken, no more than 10000 places are looked at, and that four times.
+-- Whether an entry of an item that has ghosts is one: the item is out, or elsewhere, or once more in
+-- the list, behind that. As where it is taken, no more than 10000 places are looked at, four times.
 local function is_ghost(uid, list, place, about)
   if list == '' or not string.find(about, ' g%d+$') then return false end
+  if not string.find(about, '^%d+ 0 ') then return true end
+  for _, set in ipairs({delayed, priority, held, dead}) do
+    if redis.call('ZSCORE', set, uid) then return true end
+  end
   searches = searches + 1
   if list == handed and redis.call('LPOS', queue, uid, 'MAXLEN', 10000) then return true end
   return (redis.call('LPOS', list, uid, 'MAXLEN', 10000) or place) < place

@@ -1013,6 +1013,24 @@ def test_a_uid_that_is_used_again_deep_in_the_queue_is_delivered_once_and_last(
     assert snapshot(client).keys() <= {"backuplock"}
 
 
+@pytest.mark.parametrize("terms", [{"delay": 60}, {"priority": -1}, {"held": True}])
+def test_a_uid_that_is_used_again_deep_in_the_queue_is_only_where_it_was_put_last(
+    queue: Any, client: redis.Redis, terms: dict[str, Any]
+) -> None:
+    before = queue.put_many(str(n) for n in range(1100))
+    queue.put("A", uid="a")
+    after = queue.put_many(str(n) for n in range(1100))
+    assert queue.remove("a") is True
+    assert queue.put("A2", uid="a", **terms) == "a"
+    last = ["a"] if "priority" in terms else []
+    assert queue.stats().ready == 2200 + len(last)
+    assert [item.uid for item in queue.peek(3000)] == [*before, *after, *last]
+    taken = [item.uid for n in range(10) for item in queue.get_many(250, -1)]
+    assert taken == [*before, *after, *last]
+    assert queue.exists("a") is True
+    check_places(client)
+
+
 def test_what_is_put_and_removed_again_and_again_leaves_nothing(
     queue: Any, client: redis.Redis
 ) -> None:
