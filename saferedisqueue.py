@@ -722,10 +722,13 @@ end
 local function empty_handed()
   while redis.call('LMOVE', handed, queue, 'LEFT', 'RIGHT') do end
 end
--- Whether this entry of the list was handed back, and put before `uid`: a uid of the queue's own,
--- of 36 characters, tells when.
+-- Whether this entry of the list was handed back, and put before `uid`: a UUID of version 7, as are
+-- the queue's own uids, tells when.
+local function tells_time(uid)
+  return #uid == 36 and string.find(uid, '^%x+%-%x+%-7')
+end
 local function is_before(entry, uid)
-  if not entry or #entry ~= 36 or #uid ~= 36 or entry > uid then return false end
+  if not entry or not tells_time(entry) or not tells_time(uid) or entry > uid then return false end
   local _, _, token = meta_fields(redis.call('HGET', meta, entry))
   return token == HANDED_BACK and redis.call('HEXISTS', items, entry) == 1
 end
@@ -781,7 +784,8 @@ local function take_out(uid, reach)
   end
   return redis.call('LREM', handed, 1, uid)
 end
--- Take a uid away that is not leased; 1 if its entry in the list stays, as a ghost, else 0.
+-- Take a uid away that is not leased; how many ghosts there are more: 1 if its entry in the list
+-- stays, -1 if a ghost goes too.
 local function leave_wherever(uid, about, reach)
   -- What is found in flight is all, unless its time says that it has come back: then that is a
   -- second copy.
@@ -792,7 +796,7 @@ local function leave_wherever(uid, about, reach)
     found = found + redis.call('ZREM', set, uid)
   end
   redis.call('HDEL', reasons, uid)
-  return found + take_out(uid, reach) == 0 and 1 or 0
+  return math.max(1 - found - take_out(uid, reach), -1)
 end
 -- The items of these uids, with their meta, are gone: so are their places, and meta.
 local function forget_places(uids, abouts)
@@ -803,7 +807,7 @@ local function forget_places(uids, abouts)
     -- Most end with the blank before a score, and have neither one nor ghosts.
     local ghosts = about and string.byte(about, -1) ~= 32 and select(5, meta_fields(about)) or 0
     if not leased and (uids[2] == nil or not about or string.find(about, '^%d+ 0 ')) then
-      ghosts = ghosts + leave_wherever(uid, about, reach)
+      ghosts = math.max(ghosts + leave_wherever(uid, about, reach), 0)
     end
     if ghosts > 0 then
       forget_meta(uid, ghosts)
@@ -1107,7 +1111,7 @@ local there = out and redis.pcall('HDEL', items, unpack(uids))
 if type(there) == 'number' then
   if redis.call('ZREM', leases, unpack(uids)) < #uids and not uids[2]
       and redis.call('LREM', ackbuf, -1, uids[1]) == 0
-      and redis.call('LREM', backup, -1, uids[1]) == 0 then
+      and redis.call('LREM', backup, -1, uids[1]) == 0 and there > 0 then
     redis.call('HSET', meta, uids[1], '0 0 -  g1')  -- a 3.0.0 requeued it: a ghost
   else
     redis.call('HDEL', meta, unpack(uids))
@@ -1116,22 +1120,32 @@ end
 """
 
 # What was never delivered, from the front of the list, if nothing rarely used is in use. The first
-# write may fail; after it none does for want of memory.
+# write may fail; after it none does for want of memory. If another one fails, it was no delivery.
 _CLAIM_QUICK: Final = """
-local from = (how == '' or how == 'w') and queue or (how == 'b' or how == 'bw') and handed
+local from = (how == '' or how == 'w' or how == 'h') and queue
+  or (how == 'b' or how == 'bw') and handed
 if number + 0 <= latest then
   from = nil
 elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused, handed) == 0 then
   local entries = redis.call('LRANGE', queue, '-' .. count, '-1')
   local n = #entries
-  local payloads = n > 0 and redis.call('HMGET', items, unpack(entries))
   local abouts = n > 0 and redis.call('HMGET', meta, unpack(entries))
   local ends = lease ~= '' and string.format('%.0f', clock() + lease) or '0'
   local reply = {0, n < tonumber(count) and -1 or 0, tonumber(ends)}
   local uids, lengths, notes, places, bytes, plain = {}, {}, {}, {}, 0, n > 0
+  -- Payloads are read in parts, small ones first: they may be large, and are copied.
+  local payloads, first, part = nil, n + 1, 1
   for i = n, 1, -1 do
-    local uid, payload, j = entries[i], payloads[i], n - i
-    if not payload or abouts[i] or uid == '' or bytes > 1000000 then
+    if bytes > 1000000 then
+      reply[2] = 0
+      break
+    elseif i < first then
+      first = i > part and i - part + 1 or 1
+      payloads = redis.call('HMGET', items, unpack(entries, first, i))
+      part = part < 16 and 2 * part or part
+    end
+    local uid, payload, j = entries[i], payloads[i - first + 1], n - i
+    if not payload or abouts[i] or uid == '' then
       plain = false
       break
     end
@@ -1142,14 +1156,19 @@ elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused,
     bytes = bytes + #payload
   end
   local new = plain and redis.pcall('HSET', meta, unpack(notes))
-  if new == n then
-    note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
+  if new == #uids then
+    local done
     if lease ~= '' then
-      redis.call('ZADD', leases, unpack(places))
+      done = redis.pcall('ZADD', leases, unpack(places))
     else
-      redis.call('LPUSH', ackbuf, unpack(uids))
+      done = redis.pcall('LPUSH', ackbuf, unpack(uids))
     end
-    redis.call('LTRIM', queue, '0', -n - 1)
+    if type(done) ~= 'number' then
+      redis.call('HDEL', meta, unpack(uids))
+      return done
+    end
+    note_claim(table.concat(lengths, ',') .. ' ' .. table.concat(uids))
+    redis.call('LTRIM', queue, '0', -#uids - 1)
     return reply
   elseif type(new) == 'number' then  -- one stands in the list twice
     redis.call('HDEL', meta, unpack(uids))
@@ -1159,22 +1178,28 @@ elseif from and count == '1'
   local uid = redis.call('LINDEX', from, '-1')
   local payload = uid and uid ~= '' and redis.call('HGET', items, uid)
   if payload and redis.pcall('HSETNX', meta, uid, about) == 1 then
-    note_claim(#uid .. ' ' .. uid)
-    if lease == '' then
-      redis.call('LMOVE', from, ackbuf, 'RIGHT', 'LEFT')
-      return {0, 0, 0, uid, payload, 1}
+    local ends = lease == '' and 0 or clock() + lease
+    local done
+    if ends == 0 then
+      done = redis.pcall('LMOVE', from, ackbuf, 'RIGHT', 'LEFT')
+    else
+      done = redis.pcall('ZADD', leases, ends, uid)
     end
-    local ends = clock() + lease
-    redis.call('ZADD', leases, ends, uid)
-    redis.call('RPOP', from)
+    if type(done) == 'table' then
+      redis.call('HDEL', meta, uid)
+      return done
+    end
+    note_claim(#uid .. ' ' .. uid)
+    if ends > 0 then redis.call('RPOP', from) end
     return {0, 0, ends, uid, payload, 1}
   end
 end
--- Where there is nothing at all, there is nothing to look after.
-if number + 0 > latest and not string.find(how, 'a', 1, true)
+-- Where there is nothing at all, and nothing is watched, there is nothing to look after; unless a
+-- 3.0.0 died with the lock.
+if number + 0 > latest and not string.find(how, 'a', 1, true) and string.byte(terms) == 32
     and redis.call('EXISTS', items, queue, handed, ackbuf, backup, meta, leases, delayed, priority,
-      held, dead, reasons, paused) == 0 then
-  return {0, -1, 0}
+      held, dead, reasons, paused) == 0 and redis.call('PTTL', backuplock) ~= -1 then
+  return {tonumber(clock()), -1, 0}
 end
 """
 
@@ -1184,7 +1209,7 @@ _CLAIM: Final = """
 -- up to `count` uids that are ready.
 -- about: meta of a first delivery, as it would be now. lease: ms, or '' for none.
 -- how: letters: g the general way is due, b a BLMOVE into handed stands before this, a this call
--- was sent before, w who calls will wait if there is nothing.
+-- was sent before, w who calls will wait if there is nothing, h who calls has others already.
 -- terms: what only the general way needs, in one argument, because each costs: what is watched, ''
 -- or 'any'; ms of a slice; ms between two autocleans, or ''; most deliveries, or ''.
 -- Returns now (or 0), a verdict, a deadline (or 0), and uid, payload, deliveries of each delivery.
@@ -1274,19 +1299,31 @@ local function is_copy(from, uid, time, ghosts)
   if copy then return true, ghosts - 1 end
   return false, all and 0 or ghosts
 end
-local function deliver(from, uid, payload, deliveries, score, ghosts)
-  if lease ~= '' then
-    redis.call('ZADD', leases, ends, uid)
-  else
-    redis.call('LPUSH', ackbuf, uid)
-  end
+-- Meta first: what stands in two places is known by that. The error of what cannot be handed out,
+-- which was no delivery then.
+local function deliver(from, uid, payload, latest_about, deliveries, score, ghosts)
   local time = string.format('%.0f', now)
   redis.call('HSET', meta, uid, meta_value(deliveries, time, token, score, ghosts))
+  local done
+  if lease ~= '' then
+    done = redis.pcall('ZADD', leases, ends, uid)
+  else
+    done = redis.pcall('LPUSH', ackbuf, uid)
+  end
+  if type(done) ~= 'number' then
+    if latest_about then
+      redis.call('HSET', meta, uid, latest_about)
+    else
+      redis.call('HDEL', meta, uid)
+    end
+    return done
+  end
   take_away(from, uid)
   hand_out(uid, payload, deliveries)
 end
 
 local looked, bytes, bell, verdict = 0, 0, false, 0
+local has_others = string.find(how, 'h', 1, true)
 while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches < 4 do
   local from, uid = next_ready()
   if not uid then
@@ -1311,14 +1348,17 @@ while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches
     end
     take_away(from, uid)
   elseif most ~= '' and deliveries >= tonumber(most) then
+    -- With a time that says so where it was brought back by a 3.0.0, or in a shorter interval.
+    redis.call('HSET', meta, uid, meta_value(deliveries, BACK, delivery, score, others))
     redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
     redis.call('ZADD', dead, now, uid)
     take_away(from, uid)
-  elseif alone and out[1] then
+  elseif alone and (has_others or out[1]) then
     verdict = -1
     break
   else
-    deliver(from, uid, payload, deliveries + 1, score, others)
+    local failed = deliver(from, uid, payload, latest_about, deliveries + 1, score, others)
+    if failed then return failed end
     bytes = bytes + #payload
     if alone then
       verdict = -1
@@ -1663,17 +1703,20 @@ return answer(1, 1)
 )
 
 PEEK = Script(
-    "items queue handed meta priority",
+    "items queue handed meta delayed priority held dead",
     "offset count",
     """
 -- Looks at the places offset to offset + count - 1 of what is ready, fewer where items are large.
 -- Returns at how many, and uid, payload, meta of the items there.
-local uids, found, looked, bytes = {}, {}, 0, 0
+local uids, lists, places, found, looked, bytes, searches = {}, {}, {}, {}, 0, 0, 0
 -- The parts, in the order of taking, and of each only what the window shows.
 local first, stop = tonumber(offset), offset + count - 1
-local function add(length, part)
+local function add(length, part, list)
   local from, to = math.max(first, 0), math.min(stop, length - 1)
-  for _, uid in ipairs(from <= to and part(from, to) or {}) do uids[#uids + 1] = uid end
+  for i, uid in ipairs(from <= to and part(from, to) or {}) do
+    local n = #uids + 1
+    uids[n], lists[n], places[n] = uid, list or '', length - from - i
+  end
   first, stop = first - length, stop - length
 end
 local function of_list(list)
@@ -1681,7 +1724,19 @@ local function of_list(list)
     local part, turned = redis.call('LRANGE', list, -to - 1, -from - 1), {}
     for i = #part, 1, -1 do turned[#turned + 1] = part[i] end
     return turned
-  end)
+  end, list)
+end
+-- Whether an entry of an item that has ghosts is one: the item is out, or elsewhere, or once more in
+-- the list, behind that. As where it is taken, no more than 10000 places are looked at, four times.
+local function is_ghost(uid, list, place, about)
+  if list == '' or not string.find(about, ' g%d+$') then return false end
+  if not string.find(about, '^%d+ 0 ') then return true end
+  for _, set in ipairs({delayed, priority, held, dead}) do
+    if redis.call('ZSCORE', set, uid) then return true end
+  end
+  searches = searches + 1
+  if list == handed and redis.call('LPOS', queue, uid, 'MAXLEN', 10000) then return true end
+  return (redis.call('LPOS', list, uid, 'MAXLEN', 10000) or place) < place
 end
 local high = redis.call('ZCOUNT', priority, '-inf', '(0')
 add(high, function(from, to) return redis.call('ZRANGE', priority, from, to) end)
@@ -1690,16 +1745,14 @@ of_list(queue)
 add(redis.call('ZCARD', priority) - high, function(from, to)
   return redis.call('ZRANGE', priority, high + from, high + to)
 end)
-for _, uid in ipairs(uids) do
-  local payload = redis.call('HGET', items, uid)
+for i, uid in ipairs(uids) do
+  local payload, about = redis.call('HGET', items, uid), redis.call('HGET', meta, uid) or ''
   looked = looked + 1
-  if payload then
-    for _, value in ipairs({uid, payload, redis.call('HGET', meta, uid) or ''}) do
-      found[#found + 1] = value
-    end
+  if payload and not is_ghost(uid, lists[i], places[i], about) then
+    for _, value in ipairs({uid, payload, about}) do found[#found + 1] = value end
     bytes = bytes + #payload
-    if bytes > 1000000 then break end
   end
+  if bytes > 1000000 or searches == 4 then break end
 end
 return {looked, found}
 """,
@@ -1895,6 +1948,7 @@ class _Call(Generic[R]):
     replies = 1  # two with a command that confirms it, or behind one that waits
     epoch: int | None = None  # of the pool, of whose server something was asked for it
     closings: int | None = None  # of the queue, as it began, if a close is to end it
+    over = False  # whether it was abandoned
 
     def __init__(self, queue: Any, until: float | None = None) -> None:
         self.queue, self.until = queue, until
@@ -1990,6 +2044,7 @@ class _Numbered(_Call[R]):
 
     _in_full = False
     more: Sequence[bytes] = ()
+    _ended = False  # whether it has its result, and its slot was given back
 
     def __init__(
         self,
@@ -2041,12 +2096,15 @@ class _Numbered(_Call[R]):
         return not before
 
     def answered(self, slot: _Slot | None, reply: Any) -> R | Coroutine[Any, Any, R]:
+        self._ended = True
         self.queue._slots.append(cast(_Slot, slot))
         return self.read(reply)
 
     async def abandoned(self, slot: _Slot | None, known: bool) -> None:
         # Should it still arrive after the slot's next call, it is refused: its number is lower.
-        self.queue._slots.append(cast(_Slot, slot))
+        self.over = True
+        if not self._ended:  # what was answered may have been an error, or a handler raised in it
+            self.queue._slots.append(cast(_Slot, slot))
 
 
 # ---- Lines and pools ---------------------------------------------------------------------------
@@ -3513,7 +3571,7 @@ class _Claim(_Numbered[R]):
     pool: _AsyncPool
     line: _AsyncLine | None = None
     verdict = 0  # of the latest claim: what its script says of how to go on
-    over = False  # whether it was abandoned
+    has_others = False  # whether its caller has items already, to be held together with these
     ends = 0.0  # the time, by the monotonic clock, before which no lease of its items ends
     _own: tuple[Any, ...] = ()  # arguments that only its script has
     _settling: tuple[Any, ...] = ()  # those, and what it settles
@@ -3523,8 +3581,8 @@ class _Claim(_Numbered[R]):
     _pauses = 0  # looks one after the other in a pause
     _since = 0.0  # when, by the monotonic clock, the latest claim was sent
     _sent = False  # whether the outcome of the latest is not known
+    _lost = False  # whether that of the wait before it is not, which it is sent in place of
     _found = False  # whether it has brought anything
-    _ended = False  # whether it has its result
 
     def __init__(
         self,
@@ -3571,8 +3629,8 @@ class _Claim(_Numbered[R]):
         assert slot is not None
         queue, now = self.queue, time.monotonic()
         left = math.inf if self.until is None else self.until - now
-        how = "b" if self.wait else ""
-        if left > self.wait:
+        how = "b" if self.wait else "h" if self.has_others else ""
+        if left > 0:  # also before the last wait, which a bell may end early
             how += "w"
         # A fourth of a second after the latest one the general way is due, which keeps house; but
         # who waits has just done so. It is gone too by who was told to watch, and where this was
@@ -3642,7 +3700,7 @@ class _Claim(_Numbered[R]):
             self.ends = self._since + ((ends - now if now else self._lease) - 1) / 1000
         if found:
             self._take_items(token, ends > 0, deadline, found)
-        self._found, self._sent = bool(found), False
+        self._found, self._sent, self._lost = bool(found), False, False
 
     def _take_items(
         self, token: str, leased: bool, deadline: float | None, found: list[Any]
@@ -3709,6 +3767,7 @@ class _Claim(_Numbered[R]):
                 raise raised
             self.queue._check_open(self.closings)
             self._wait_for(0)
+            self._lost = not isinstance(failure, ResponseError)
             if isinstance(failure, NoScriptError):
                 self.send_in_full()
             else:
@@ -3744,9 +3803,10 @@ class _Claim(_Numbered[R]):
         if self.over:
             return
         self.over = True
-        if self._found or self._told != "" or (self._sent and not known) or self.task:
+        unknown = self._lost or (self._sent and not known)
+        if self._found or self._told != "" or unknown or self.task:
             await self.queue._finish(self._take_back(slot))
-        else:
+        elif not self._ended:
             self.queue._slots.append(slot)
 
     async def _take_back(self, slot: _Slot) -> None:
@@ -4083,7 +4143,9 @@ class _Steps(_Connections, Generic[T]):
         while claim.items and len(items) < count and claim.verdict == 0:
             try:
                 left = count - len(items)
-                claim = await _Claim(self, left, ms, _deadline(-1), read=_as_it_is)
+                claim = _Claim(self, left, ms, _deadline(-1), read=_as_it_is)
+                claim.has_others = True
+                await claim
             except GeneratorExit:
                 raise
             except BaseException as error:
@@ -5444,8 +5506,8 @@ class AsyncSafeRedisQueue(_Steps[T]):
                 if line.id is None:
                     told = await line.call(_on_the_wire(("CLIENT", "ID")), end, 1)
                     line.id = told if isinstance(told, int) else 0  # who may not ask is not told
-                if call.over:  # and its slot may be in use by another
-                    raise ConnectionError("nobody awaits this any more")
+            if call.over:  # and its slot may be in use by another
+                raise ConnectionError("nobody awaits this any more")
             reply = await line.call(call.data(slot), end, call.replies)
         except BaseException:
             await pool.drop(line)

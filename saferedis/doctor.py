@@ -331,6 +331,7 @@ return {reply[1], {}}
 )
 
 _NEAR = 50_000  # entries of a list that LPOS goes through in about a millisecond
+_MANY = 200  # items to look for in lists
 _DOUBLES = 1000  # of them so many are looked at again; they harm less
 _GHOSTS = 1000  # in the list, up to which they are no finding: a get drops those that it meets
 
@@ -352,11 +353,16 @@ def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
         for uid in _standing(queue, place):
             (twice if uid in seen else seen).add(uid)
 
-    def places_of(uid: bytes) -> list[bytes] | None:
-        reply: list[bytes] | None = queue.run_script(STANDS, uid, int(repair), _NEAR)
+    def places_of(uid: bytes, most: int = _NEAR) -> list[bytes] | None:
+        reply: list[bytes] | None = queue.run_script(STANDS, uid, int(repair), most)
         return reply
 
-    lost = [uid for uid in uids - seen if places_of(uid) == []]
+    missing, most = uids - seen, _NEAR
+    if len(missing) > _MANY:  # to look for each in long lists takes long: look through them again
+        for place in PLACES:
+            missing.difference_update(_standing(queue, place))
+        most = 1000  # that one is missed twice, and then again, a get mends, as any second copy
+    lost = [uid for uid in missing if places_of(uid, most) == []]
     if lost:
         problem = f"{_some(lost, 'items')} in no place from which items are delivered"
         advice = "they were made ready now" if repair else "--repair makes them ready"

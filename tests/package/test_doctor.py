@@ -13,12 +13,14 @@ import redis
 
 import servers
 from command_line import CommandLine
-from helpers import LISTS, PLACES, call, check_places, eventually, lapse, seed, snapshot
+from helpers import LISTED, PLACES, call, check_places, eventually, lapse, seed, snapshot
 from saferedis import doctor
 from saferedis.doctor import Finding, examine
 from saferedisqueue import SafeRedisQueue
 
 Queue = SafeRedisQueue[Any]
+
+LISTS = (*LISTED, "ackbuf", "backup")
 
 # What the tests' servers cannot help: they keep no log, and some of them are old.
 EXPECTED = ("persistence", "version")
@@ -435,6 +437,25 @@ def test_thousands_of_items_are_looked_at_in_slices(queue: Queue, client: redis.
     assert not {"cmdstat_keys", "cmdstat_hgetall", "cmdstat_hkeys"} & set(calls)
     assert calls["cmdstat_hscan"] >= 5
     assert calls["cmdstat_lrange"] >= 5
+
+
+def test_many_that_stand_nowhere_are_looked_for_twice(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in motion at the first look is found at the second, also deep in a list."""
+    items = {f"u{n}": "1" for n in range(4000)}
+    seed(client, items={**items, "lost": "1"}, queue=list(items))
+    standing, looks = doctor._standing, []
+
+    def at_second(queue: Queue, place: str) -> Iterator[bytes]:
+        looks.append(place)
+        return standing(queue, place) if len(looks) > len(doctor.PLACES) else iter(())
+
+    monkeypatch.setattr(doctor, "_standing", at_second)
+    (finding,) = found(queue, repair=True)
+    assert (finding.kind, finding.uids) == ("lost", ("lost",))
+    assert sorted(looks) == sorted(2 * doctor.PLACES)
+    check_places(client)
 
 
 def test_a_queue_larger_than_the_limit_is_not_looked_through(

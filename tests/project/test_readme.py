@@ -53,7 +53,7 @@ NOT_RUN = {
     ),
     "from redis.cluster import RedisCluster": "the tests of clusters do this",
     "user worker on >secret ~srq:*": "compared with what is tested, below",
-    "+del +hlen +ltrim +pexpire": "the same",
+    "+hlen +ltrim +lrange +pexpire +zadd +zrevrangebyscore +zcount +zcard": "the same",
     "+wait +config|get +info": "the same",
     '$ python -m pip install -e ".[bench]"': "the tests of the benchmarks do this, without others",
 }
@@ -311,7 +311,8 @@ def test_the_methods_that_are_named_exist() -> None:
     methods = {(call[1], call[2]) for call in calls if call} - {(None, "str")}
     classes = {None: SafeRedisQueue, "queue": SafeRedisQueue, "item": Delivery, "items": Consumer}
     found = {(on, name) for on, name in methods if hasattr(classes[on], name)}
-    found |= {(None, name) for name in ("aclose", *saferedisqueue.__all__)}
+    lua = re.findall(r"local function (\w+)", "".join(saferedisqueue.PIECES.values()))
+    found |= {(None, name) for name in ("aclose", *saferedisqueue.__all__, *lua)}
     assert methods - found == set()
 
 
@@ -338,7 +339,7 @@ def test_the_table_of_keys_is_that_of_the_scripts() -> None:
     table = next(t for t in parsed().findall(nodes.table) if title_of(t) == "Keys")
     described = [row[0].astext() for row in table.findall(nodes.row)][1:]
     keys = {key.removeprefix("to_") for script in scripts for key in script.keys}
-    assert set(described) == keys | {"last:<id>"}
+    assert set(described) == keys | {"call:<id>", "said:<id>", "last:<id>"}
 
 
 def test_the_options_that_are_named_exist() -> None:
@@ -347,7 +348,7 @@ def test_the_options_that_are_named_exist() -> None:
         return subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout
 
     first = ("producer", "consumer", "demo", "stats", "purge")
-    further = ("dead", "revive", "remove", "peek", "pause", "resume", "doctor")
+    further = ("dead", "revive", "release", "remove", "peek", "pause", "resume", "doctor")
     everything = " ".join(map(help_of, (*first, *further)))
     lines = [line for _, text in CONSOLE for line in text.splitlines() if "saferedisqueue" in line]
     named = {

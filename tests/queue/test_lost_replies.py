@@ -25,6 +25,7 @@ from operations import (
     undisturbed,
 )
 from proxy import DROPS, SILENCES, Proxy
+from saferedisqueue import SafeRedisQueue
 from servers import Server
 
 FAULTS = (*DROPS, *SILENCES)
@@ -41,6 +42,7 @@ KINDS = (
         "get",
         "get with a lease",
         "get that waits",
+        "get that waits at a server without its script",
         "get many",
         "ack",
         "ack many",
@@ -95,8 +97,9 @@ each_face = pytest.mark.parametrize("kind", FACES.values(), ids=list(FACES))
 
 
 def settled(where: dict[str, str]) -> dict[str, str]:
-    """Places, where ackbuf and backup, between which autoclean moves, are one."""
-    return {payload: place.replace("backup", "ackbuf") for payload, place in where.items()}
+    """Places, where those are one between which autoclean moves, and what waits are handed."""
+    one = {"backup": "ackbuf", "handed": "queue"}
+    return {payload: one.get(place, place) for payload, place in where.items()}
 
 
 def check_every_loss(
@@ -216,3 +219,23 @@ def test_whatever_is_lost_while_a_connection_is_opened_a_put_is_one_item_and_a_g
             if not reached:
                 break
         assert k > 1
+
+
+@each_face
+def test_what_a_wait_took_whose_reply_was_lost_is_handed_back_when_the_next_look_is_refused(
+    kind: type[Face], server: Server, client: redis.Redis
+) -> None:
+    """That this copy was refused says nothing of the one before."""
+    with kind() as face, SafeRedisQueue(url=server.url, name="test") as other:
+        queue = face.queue(kind=FAILING[kind], url=server.url, name="test")
+        queue.get_nowait()  # the server has the scripts
+
+        def lost() -> BaseException:
+            queue.fail_at(0, lost_reply=False, error=lambda: redis.ResponseError("refused"))
+            return redis.ConnectionError("the test cut the connection")
+
+        queue.before_wait = lambda: other.put("b")
+        queue.fail_at(1, lost_reply=True, error=lost)
+        with pytest.raises(redis.ResponseError, match="refused"):
+            queue.get(30)
+        assert queue.get_nowait().attempts == 1

@@ -360,6 +360,23 @@ def test_a_slow_3_0_0_that_holds_the_lock_is_not_disturbed(queue: Any, client: r
     check_places(client)
 
 
+def test_what_died_after_3_0_0_requeued_it_is_acked_from_the_dead_letters(
+    make: Make, client: redis.Redis
+) -> None:
+    """Its holder lives, and says so late; 3.0.0 does not note that an item has come back."""
+    queue, old = make(max_attempts=1), Release3(client)
+    queue.put("a")
+    uid = queue.get(-1).uid
+    for _ in range(2):
+        lapse(client)
+        old.autoclean()
+    assert queue.get(-1).uid is None
+    assert [each.uid for each in queue.dead()] == [uid]
+    assert queue.ack(uid)
+    queue.put("b")
+    assert (queue.dead(), queue.qsize()) == ([], 1)
+
+
 @pytest.mark.parametrize("token", [True, False], ids=["fenced", "plain"])
 def test_a_fail_that_comes_too_late_adds_neither_ghost_nor_copy(
     queue: Any, client: redis.Redis, token: bool

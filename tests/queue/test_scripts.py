@@ -72,6 +72,15 @@ def test_ack_removes_an_item_wherever_it_stands(
     assert place != "dead" or keys["reasons"] == {"b": "r"}
 
 
+def test_ack_of_what_is_not_in_the_list_counts_a_ghost_there_that_goes_too(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), queue=["a", "b"], delayed={"a": 1})
+    seed(client, meta={"a": "0 0 -  g1"})
+    assert call(queue, ACK, "a", "") == 1
+    assert snapshot(client) == {"items": {"b": ""}, "queue": ["b"]}
+
+
 def test_ack_of_many_is_fenced_for_each_and_leaves_nothing_of_them(
     queue: Any, client: redis.Redis
 ) -> None:
@@ -278,6 +287,17 @@ def test_a_uid_of_the_callers_own_goes_to_the_very_front(queue: Any, client: red
     seed(client, meta={A: "0 0 < ", "b": OUT["a"]})
     assert hand_back(queue, "b") == 1
     assert snapshot(client)["queue"] == ["c", A, "b"]
+
+
+def test_what_is_handed_back_under_random_uids_stands_in_the_order_in_which_it_was_got(
+    queue: Any, client: redis.Redis
+) -> None:
+    """A uid of 36 characters tells a time only if it is a UUID of version 7."""
+    uids = [f"{n:08x}-0000-4000-8000-000000000000" for n in (3, 1, 4, 2, 5)]
+    seed(client, items=dict.fromkeys(uids, ""), ackbuf=uids[::-1])
+    seed(client, meta=dict.fromkeys(uids, OUT["a"]))
+    assert call(queue, HAND_BACK, 1, *(part for uid in uids[::-1] for part in (uid, "tok"))) == 5
+    assert snapshot(client)["queue"] == uids[::-1]
 
 
 def test_a_hand_back_passes_a_hundred_at_most(queue: Any, client: redis.Redis) -> None:

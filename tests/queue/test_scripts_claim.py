@@ -47,6 +47,7 @@ def test_claim_on_nothing_leaves_nothing(queue: Any, client: redis.Redis) -> Non
 
 
 def test_claim_sets_the_lock_with_its_expiry(queue: Any, client: redis.Redis) -> None:
+    seed(client, items={"a": ""}, queue=["a"])
     claim(queue, interval=60_000)
     assert 50_000 < client.pttl("srq:test:backuplock") <= 60_000
 

@@ -16,7 +16,7 @@ import redis
 import saferedisqueue
 import servers
 from helpers import check_places, snapshot
-from saferedisqueue import SafeRedisQueue
+from saferedisqueue import QueueFull, SafeRedisQueue
 from servers import Server
 from topologies import Cluster, info, stranger
 
@@ -226,3 +226,55 @@ def test_at_every_step_of_a_put_that_lost_its_connection_another_thread_may_begi
             steps += 1
     assert steps > 20
     assert sorted(map(str, put)) == sorted(snapshot(client)["items"])
+
+
+# -- slots -----------------------------------------------------------------------------------------
+
+
+class Meeting(SafeRedisQueue[bytes]):
+    """In its next call, already counted and not yet sent, another thread puts something."""
+
+    meets = False
+
+    def _exchange(self, call: Any, slot: Any) -> Any:
+        if self.meets:
+            self.meets = False
+            other = threading.Thread(target=self.put, args=(b"other",))
+            other.start()
+            other.join()
+        return super()._exchange(call, slot)
+
+
+class Interrupting(str):
+    """A uid with which a handler raises as the result of its put is made, at its very end."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+def full(queue: SafeRedisQueue[bytes]) -> None:
+    queue._maxsize = 0
+    for _ in range(2):  # the first sends its script once more
+        with pytest.raises(QueueFull):
+            queue.put(b"too much")
+    queue._maxsize = None
+
+
+def interrupted(queue: SafeRedisQueue[bytes]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        queue.put(b"interrupted", uid=Interrupting("interrupted"))
+
+
+@pytest.mark.parametrize("ended", [full, interrupted])
+def test_after_a_put_that_raised_what_it_was_answered_threads_put_at_once(
+    server: Server, client: redis.Redis, ended: Callable[[Any], None]
+) -> None:
+    """Its slot is not given back twice: the calls of both had one number, and one was not done."""
+    with Meeting(url=server.url, name="test") as queue:
+        ended(queue)
+        queue.meets = True
+        queue.put(b"mine")
+        there = snapshot(client)["items"]
+        assert {"mine", "other"} <= set(there.values())

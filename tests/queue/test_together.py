@@ -131,6 +131,43 @@ def test_of_puts_that_are_begun_together_each_is_stored_once_though_some_are_can
     run_with(test, url=server.url)
 
 
+def test_a_put_that_is_cancelled_before_it_is_sent_is_not_sent_with_the_number_of_another(
+    server: Server, client: redis.Redis
+) -> None:
+    """Where each call has its own connection, and its opening swallows a cancellation."""
+
+    async def test(queue: Queue) -> None:
+        await queue.put("first", uid="first")  # the server has the script
+        pool: Any = queue._here.pool
+        pool.shares, other, sent = False, asyncio.Event(), pool.take
+
+        async def take(end: float) -> Any:
+            pool.take = sent
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await other.wait()
+            return await sent(end)
+
+        pool.take = take
+        (put,) = begun([queue.put("cancelled", uid="cancelled")])
+        await asyncio.sleep(0.01)
+        put.cancel()
+        await outcomes([put])
+        seen = queue._send
+
+        async def send(call: Any, slot: Any) -> Any:
+            other.set()
+            await asyncio.sleep(0.05)
+            return await seen(call, slot)
+
+        queue._send = send  # type: ignore[method-assign]
+        assert await queue.put("a", uid="own")
+        assert await queue.exists("own")
+
+    run_with(test, url=server.url)
+
+
 def test_a_put_that_is_cancelled_before_it_was_begun_puts_nothing(
     server: Server, client: redis.Redis
 ) -> None:

@@ -139,7 +139,8 @@ def claim(
         reply = None if "g" in how or "a" in how else this.quick()
         if reply is not None:
             return reply
-        if "a" not in how and terms.watching is None and is_bare(k):
+        must_look = "a" in how or (terms.watching is not None and k.rule("who watches looks"))
+        if not must_look and is_bare(k):
             return (0, -1, 0)
     return this.general()
 
@@ -486,12 +487,12 @@ def release(k: Keys, slot: str, number: int, uid: str) -> Any:
     said = told(k, slot, number, every=1)
     if said is not None:
         return said
-    is_held = uid in k.held
-    if is_held:
-        if uid in k.items:
-            make_ready(k, uid)
+    is_there = uid in k.held and uid in k.items
+    if is_there:
+        make_ready(k, uid)
+    if uid in k.held:
         k.drop(k.held, uid)
-    return answer(k, slot, number, int(is_held), 1)
+    return answer(k, slot, number, int(is_there), 1)
 
 
 def forward(

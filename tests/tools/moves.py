@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -83,11 +82,15 @@ def new_slot(queue: Any, script: Script) -> Any:
     return queue._take_slot().count(script)
 
 
+def key_of(slot: Any, kind: str) -> str:
+    return f"srq:test:{kind}:{slot.name.decode()}"
+
+
 def used_slot(queue: Any, client: redis.Redis, script: Script) -> Any:
     """A slot that has been used: only of such a one calls are quick."""
     slot = queue._take_slot()
     slot.calls = 7
-    client.set(f"srq:test:call:{slot.name}", 7, px=60_000)
+    client.set(key_of(slot, "call"), 7, px=60_000)
     return slot.count(script)
 
 
@@ -95,7 +98,7 @@ def noted(client: redis.Redis, slot: Any) -> dict[str, str]:
     """What the server keeps of a slot; every key of it expires within an hour."""
     found = {}
     for kind in ("call", "said", "last"):
-        key = f"srq:test:{kind}:{slot.name}"
+        key = key_of(slot, kind)
         if (value := client.get(key)) is not None:
             assert 0 < client.pttl(key) <= 3_600_000
             found[kind] = value.decode()
@@ -170,7 +173,6 @@ ARGS: dict[str, tuple[Script, tuple[Any, ...], str]] = {
     "peek": (PEEK, (0, 9), ""),
     "stats": (STATS, (), ""),
 }
-SLOW = [move for move in ARGS if not move.startswith("quick")]
 
 
 def each_call(name: str) -> pytest.MarkDecorator:
@@ -194,7 +196,7 @@ def seed_little(client: redis.Redis) -> set[str]:
     """New items, and some in flight."""
     uids = set("abefhmn")
     seed(client, items=dict.fromkeys(uids, "payload"), queue=["e", "f"])
-    seed(client, leases={"h": NOW + 1, "n": NOW + 2})
+    seed(client, leases={"h": NOW + 900, "n": NOW + 901})
     seed(client, ackbuf=["b", "a"], backup=["m"])
     seed(client, meta=dict.fromkeys("abhmn", OUT["a"]))
     client.set("srq:test:backuplock", 1, px=60_000)
@@ -222,6 +224,8 @@ def slot_for(queue: Any, client: redis.Redis, move: str) -> Any:
     script = ARGS[move][0]
     if move.startswith("quick"):
         return used_slot(queue, client, script)
+    if script is UNDO:
+        return new_slot(queue, CLAIM).count(UNDO)
     return new_slot(queue, script)
 
 
@@ -287,13 +291,3 @@ def stopped(script: Script, k: int) -> Script:
 def is_stopped(client: redis.Redis) -> bool:
     """Whether the script did not come to its end before the command that fails."""
     return client.delete("stopped") == 1
-
-
-def each_stop(client: redis.Redis, stop: Callable[[int], Any]) -> int:
-    """Stop at each inner command in turn, each time on an empty server; how many there are."""
-    for k in range(1000):
-        client.flushall()
-        stop(k)
-        if not client.exists("stopped"):
-            return k
-    raise AssertionError("it does not end")

@@ -3,12 +3,10 @@
 # What a user must be allowed on ~srq:*, inner commands of scripts included: to put, get, ack and
 # fail; for everything else; and for durable queues. README has the same lists.
 PLAIN = (
-    *("evalsha", "eval", "blmove", "get", "set", "time", "exists", "unlink"),
-    *("hset", "hget", "hmget", "hdel", "hexists", "rename", "pttl", "zrem", "zscore", "zcount"),
-    *("lpush", "rpush", "rpop", "llen", "lrem", "lrange", "lindex", "lpos"),
+    *("evalsha", "eval", "blmove", "get", "set", "incr", "decr", "del", "time", "exists"),
+    *("hset", "hsetnx", "hget", "hmget", "hdel", "hexists", "unlink", "rename", "pttl"),
+    *("zrem", "zscore", "zrange", "zrangebyscore"),
+    *("lpush", "rpush", "rpop", "lmove", "lset", "llen", "lrem", "lindex", "lpos"),
 )
-REST = (
-    *("del", "hlen", "ltrim", "pexpire"),
-    *("zadd", "zrange", "zrangebyscore", "zrevrangebyscore", "zcard"),
-)
+REST = ("hlen", "ltrim", "lrange", "pexpire", "zadd", "zrevrangebyscore", "zcount", "zcard")
 DURABLE = ("wait", "config|get", "info")

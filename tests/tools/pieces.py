@@ -64,6 +64,7 @@ RULES = {
     "one watches": "not all who wait need wake when something is due",
     "an earlier one is watched": "who watches for a later time comes too late",
     "a watch ends": "who stops watching is not taken for watching",
+    "who watches looks": "though nothing is there: else it is taken for watching still",
     "a watch is passed on": "who stops watching leaves it to another",
     "a bell is passed on": "who takes a bell, and an item, does not wait for what it rang for",
     # of the others
@@ -243,8 +244,9 @@ def settle_out(k: Keys, deliveries: tuple[str, ...]) -> int | None:
         there = k.drop(k.items, *uids)
     except StoppedError:
         return None
-    leased = k.drop(k.leases, *uids) == len(uids)
-    if leased or len(uids) > 1 or k.lrem(k.ackbuf, uids[0]) or k.lrem(k.backup, uids[0]):
+    alone = k.drop(k.leases, *uids) < len(uids) and len(uids) == 1
+    found = not alone or k.lrem(k.ackbuf, uids[0]) or k.lrem(k.backup, uids[0])
+    if found or not there:
         k.drop(k.meta, *uids)
     else:
         forget_meta(k, uids[0], 1)  # a 3.0.0 requeued it
@@ -289,9 +291,9 @@ def forget_places(k: Keys, *mine: tuple[str, Meta | None]) -> None:
     gone = []
     for uid, about in mine:
         ghosts = about.ghosts if about is not None else 0
-        came_back = about is not None and about.time == 0
+        is_out = about is not None and about.time != 0
         # Of several, what a list of those in flight has may stay: it is dropped when it comes back.
-        if not leased and (len(mine) == 1 or came_back):
+        if not leased and (len(mine) == 1 or not is_out):
             ghosts += leave_wherever(k, uid, about, reach)
         if ghosts:
             forget_meta(k, uid, ghosts)
