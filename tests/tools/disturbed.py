@@ -66,9 +66,7 @@ def _nearsighted(script: Script) -> Script:
 
 
 SCRIPTS = {
-    each: _nearsighted(each)
-    for each in vars(saferedisqueue).values()
-    if isinstance(each, Script)
+    each: _nearsighted(each) for each in vars(saferedisqueue).values() if isinstance(each, Script)
 }
 TEXTS = "".join(script.text for script in SCRIPTS)
 assert all(long in TEXTS for long, _ in SHORTER)
@@ -107,12 +105,11 @@ class Disturbed:
             return ""
         call.script = SCRIPTS.get(call.script, call.script)
         trick, self.trick = self.trick, ""
-        claim = isinstance(call, _Claim)
-        if trick or not claim:  # a claim that is sent once, and answered, does not arrive again
-            before = claim and call._sent
-            self.sent.append(Sent(call.script, slot.name, slot.number(call.script), call.data(slot)))
-            if claim and trick not in ("late", "unsent"):
-                call._sent = before
+        is_claim, number = isinstance(call, _Claim), slot.number(call.script)
+        if trick or not is_claim:  # a claim that is answered at once does not arrive again
+            self.sent.append(Sent(call.script, slot.name, number, call.data(slot)))
+            if is_claim and trick in ("twice", "unanswered"):
+                call._sent = False  # it is about to be
         if trick == "unsent":
             raise Interrupted
         return trick

@@ -172,10 +172,27 @@ class Seen:
 names = st.sampled_from(["a", "b", "ü", "surrogate \udcff"])
 members = st.integers(0, len(FLEET) - 1)
 seconds = st.sampled_from([1, HOUR, 2 * HOUR, 5 * HOUR])
+PASSING = (0.001, 0.001, 1, HOUR // 2, HOUR, 3 * HOUR, 10 * HOUR, 30 * HOUR)
 priorities = st.sampled_from([0, 0, 0, 1, 5, -2])
 tricks = st.sampled_from(["", "", "", "twice", "late"])
 recent = st.integers(0, 12)
 forms = st.sampled_from(["as got", "as got", "receipt", "plain"])
+
+
+# What those do who wait, and others beside them.
+WAITS = (
+    "begin",
+    "begin",
+    "put",
+    "put",
+    "wake",
+    "go on",
+    "leave",
+    "arrive",
+    "take",
+    "time",
+    "hand back",
+)
 
 
 class Loop:
@@ -248,7 +265,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     # -- time ------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([0.001, 0.001, 1, HOUR // 2, HOUR, 3 * HOUR, 10 * HOUR, 30 * HOUR]))
+    @rule(seconds=st.sampled_from(PASSING))
     def time_goes_on(self, seconds: float) -> None:
         self._set_time(self.model.now + int(seconds * 1000))
 
@@ -372,7 +389,7 @@ class QueueMachine(RuleBasedStateMachine):
         watching: int | str = "",
     ) -> Claimed:  # fmt: skip
         """What the model says of one claim, and of the one that is sent again."""
-        queue, habits = self.queues[member], FLEET[member]
+        habits = FLEET[member]
         terms = Terms(
             milliseconds(lease), habits.max_attempts, milliseconds(habits.autoclean_interval),
             self.server_ms[member],
@@ -465,6 +482,19 @@ class QueueMachine(RuleBasedStateMachine):
         self.keep_house, self.server_ms = kept, before  # it was told nothing
         self.model.undo(out, "any")
 
+    @rule(
+        members=st.tuples(members, members),
+        count=st.integers(1, 4),
+        wanted=st.integers(1, 4),
+        trick=tricks,
+    )
+    def a_holder_dies(self, members: tuple[int, int], count: int, wanted: int, trick: str) -> None:
+        """What it held may have killed it."""
+        self.get_many(members[0], count, HOUR, "")
+        self._set_time(self.model.now + HOUR * 1000)
+        self.all_is_as_expected()
+        self.get_many(members[1], wanted, HOUR, trick)
+
     # -- a get that waits --------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.waiting) < 3)
@@ -499,6 +529,7 @@ class QueueMachine(RuleBasedStateMachine):
         parked.caught = self.client.lmove("srq:test:queue", "srq:test:handed", "RIGHT", "LEFT")
         caught = self.model.catch()
         assert caught == (None if parked.caught is None else text(parked.caught))
+        self.look(0, 2)
 
     @precondition(lambda self: self.waiting)
     @rule(i=recent, late=st.booleans())
@@ -532,6 +563,35 @@ class QueueMachine(RuleBasedStateMachine):
         with pytest.raises(redis.ResponseError, match="SUPERSEDED"):
             self.send(parked.claim.data(None))
         self.model.pass_on()
+
+    @rule(steps=st.lists(st.tuples(st.sampled_from(WAITS), recent), min_size=4, max_size=12))
+    def those_who_wait(self, steps: list[tuple[str, int]]) -> None:
+        """For some time nothing else happens."""
+        for what, i in steps:
+            if what == "take":
+                while any(uid in self.model.items for uid in self.model.ready()):
+                    before = len(self.got)
+                    self.get_many(0, 6, 5 * HOUR, "")
+                    if len(self.got) == before:
+                        break
+            elif what == "begin" and len(self.waiting) < 3:
+                self.a_get_begins(i % len(FLEET))
+            elif what == "put":
+                delay = (None, 1, HOUR // 2, HOUR, 2 * HOUR)[i % 5]
+                self.put_many(0, [b""], delay, i % 3 // 2, False, "")
+            elif what == "hand back" and self.got:
+                self.hand_back(0, [(i, "as got")], True, "")
+            elif what == "wake" and any(w.parked.catches for _, w in self.waiting):
+                self.a_waiting_get_is_woken(0)
+            elif what == "go on" and self.waiting:
+                self.a_waiting_get_goes_on(i, False)
+            elif what == "leave" and self.waiting:
+                self.a_waiting_get_is_interrupted(i)
+            elif what == "arrive" and self.left:
+                self.what_an_interrupted_wait_has_sent_arrives(i, i % 2 == 1)
+            elif what == "time":
+                self.time_goes_on((1, HOUR // 2, HOUR)[i % 3])
+            self.all_is_as_expected()
 
     # -- settling ----------------------------------------------------------------------------------
 
@@ -621,6 +681,34 @@ class QueueMachine(RuleBasedStateMachine):
         assert buried is self.model.bury(uid, number, "no use")
 
     @precondition(lambda self: self.got)
+    @rule(
+        member=members,
+        which=st.lists(st.tuples(recent, forms), max_size=4),
+        uncounted=st.booleans(),
+        trick=tricks,
+    )
+    def hand_back(
+        self, member: int, which: list[tuple[int, str]], uncounted: bool, trick: str
+    ) -> None:
+        """In whatever order: each has its place."""
+        chosen = [self._delivery(*each) for each in which]
+        back = self._member(member, trick).hand_back([uid for uid, *_ in chosen], uncounted)
+        assert back == sum(self.model.hand_back(*each[:2], uncounted) for each in chosen)
+
+    @rule(order=st.permutations(range(4)), apart=st.booleans())
+    def several_hand_back(self, order: list[int], apart: bool) -> None:
+        before = len(self.got)
+        for _ in range(4):
+            self.get(0, HOUR)
+        for i, place in enumerate(order):
+            if place < len(self.got) - before:
+                item, each = self.got[before + place]
+                back = self.queues[i % len(FLEET)].hand_back([item.uid])
+                assert back == self.model.hand_back(each.uid, each.number, uncounted=True)
+                if apart:
+                    self.get(2, None)
+
+    @precondition(lambda self: self.got)
     @rule(member=members, i=recent, form=forms, trick=tricks)
     def forward(self, member: int, i: int, form: str, trick: str) -> None:
         uid, number, _ = self._delivery(i, form)
@@ -639,6 +727,19 @@ class QueueMachine(RuleBasedStateMachine):
             assert not queue.bury(uid)
         queue.trick = trick
         assert getattr(queue, what)(uid) is self.model.ack(uid)
+
+    @rule(uid=names, before=st.integers(0, 3), behind=st.integers(0, 3), again=st.booleans())
+    def a_name_is_removed_among_others(
+        self, uid: str, before: int, behind: int, again: bool
+    ) -> None:
+        """Far from both ends it leaves a ghost."""
+        terms = (None, None, True, 0, False, "")
+        self.put_many(0, [b""] * before, None, 0, False, "")
+        self.put(0, b"", uid, *terms)
+        self.put_many(0, [b""] * behind, None, 0, False, "")
+        self.remove(0, uid, "remove", "")
+        if again:
+            self.put(2, b"", uid, *terms)
 
     # -- dead letters ------------------------------------------------------------------------------
 
@@ -868,7 +969,8 @@ class QueueMachine(RuleBasedStateMachine):
         woken = [parked for parked in self.left if parked.caught is not None]
         if not asleep or awake or woken or seen.line or self.model.paused:
             return
-        assert not seen.ranked and not seen.handed, "those who wait do not see what there is"
+        ready = [*seen.ranked, *(uid for uid in seen.handed if uid in seen.payloads)]
+        assert not ready, "those who wait do not see what there is"
         due = max(min(seen.delayed.values(), default=NEVER), self.model.now)
         if due <= self.model.now + SLICE * 1000:
             assert any(each.ends <= due for each in asleep), "nobody awakes in time"
