@@ -1726,8 +1726,8 @@ local function of_list(list)
     return turned
   end, list)
 end
--- Whether an entry of an item that has ghosts is one: the item is out, or elsewhere, or once more in
--- the list, behind that. As where it is taken, no more than 10000 places are looked at, four times.
+-- Whether an entry of an item that has ghosts is one: the item is out, or elsewhere, or once more
+-- in the list, behind that. As where it is taken, 10000 places are looked at, four times.
 local function is_ghost(uid, list, place, about)
   if list == '' or not string.find(about, ' g%d+$') then return false end
   if not string.find(about, '^%d+ 0 ') then return true end
