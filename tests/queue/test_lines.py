@@ -90,7 +90,7 @@ def test_the_queues_of_a_client_hold_one_connection_one_after_the_other(
 def test_the_calls_of_all_tasks_share_one_connection(server: Server, lines: Lines) -> None:
     async def work(queue: AsyncSafeRedisQueue[bytes]) -> None:
         await queue.put(b"a")
-        await queue.ack((await queue.get(-1)).uid or "")
+        await queue.ack((await queue.get(60)).uid or "")  # which does not wait: there is one
 
     async def test() -> None:
         async with AsyncSafeRedisQueue(url=server.url, name="test", **lines.named) as queue:
