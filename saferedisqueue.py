@@ -1703,17 +1703,20 @@ return answer(1, 1)
 )
 
 PEEK = Script(
-    "items queue handed meta priority",
+    "items queue handed meta delayed priority held dead",
     "offset count",
     """
 -- Looks at the places offset to offset + count - 1 of what is ready, fewer where items are large.
 -- Returns at how many, and uid, payload, meta of the items there.
-local uids, found, looked, bytes = {}, {}, 0, 0
+local uids, lists, places, found, looked, bytes, searches = {}, {}, {}, {}, 0, 0, 0
 -- The parts, in the order of taking, and of each only what the window shows.
 local first, stop = tonumber(offset), offset + count - 1
-local function add(length, part)
+local function add(length, part, list)
   local from, to = math.max(first, 0), math.min(stop, length - 1)
-  for _, uid in ipairs(from <= to and part(from, to) or {}) do uids[#uids + 1] = uid end
+  for i, uid in ipairs(from <= to and part(from, to) or {}) do
+    local n = #uids + 1
+    uids[n], lists[n], places[n] = uid, list or '', length - from - i
+  end
   first, stop = first - length, stop - length
 end
 local function of_list(list)
@@ -1721,7 +1724,19 @@ local function of_list(list)
     local part, turned = redis.call('LRANGE', list, -to - 1, -from - 1), {}
     for i = #part, 1, -1 do turned[#turned + 1] = part[i] end
     return turned
-  end)
+  end, list)
+end
+-- Whether an entry of an item that has ghosts is one: the item is out, or elsewhere, or once more
+-- in the list, behind that. As where it is taken, 10000 places are looked at, four times.
+local function is_ghost(uid, list, place, about)
+  if list == '' or not string.find(about, ' g%d+$') then return false end
+  if not string.find(about, '^%d+ 0 ') then return true end
+  for _, set in ipairs({delayed, priority, held, dead}) do
+    if redis.call('ZSCORE', set, uid) then return true end
+  end
+  searches = searches + 1
+  if list == handed and redis.call('LPOS', queue, uid, 'MAXLEN', 10000) then return true end
+  return (redis.call('LPOS', list, uid, 'MAXLEN', 10000) or place) < place
 end
 local high = redis.call('ZCOUNT', priority, '-inf', '(0')
 add(high, function(from, to) return redis.call('ZRANGE', priority, from, to) end)
@@ -1730,16 +1745,14 @@ of_list(queue)
 add(redis.call('ZCARD', priority) - high, function(from, to)
   return redis.call('ZRANGE', priority, high + from, high + to)
 end)
-for _, uid in ipairs(uids) do
-  local payload = redis.call('HGET', items, uid)
+for i, uid in ipairs(uids) do
+  local payload, about = redis.call('HGET', items, uid), redis.call('HGET', meta, uid) or ''
   looked = looked + 1
-  if payload then
-    for _, value in ipairs({uid, payload, redis.call('HGET', meta, uid) or ''}) do
-      found[#found + 1] = value
-    end
+  if payload and not is_ghost(uid, lists[i], places[i], about) then
+    for _, value in ipairs({uid, payload, about}) do found[#found + 1] = value end
     bytes = bytes + #payload
-    if bytes > 1000000 then break end
   end
+  if bytes > 1000000 or searches == 4 then break end
 end
 return {looked, found}
 """,
@@ -2786,6 +2799,12 @@ class _AsyncPool:
             if line is self.line and not line.closed:  # others may have found it lost
                 return line
             await self.renew(line.epoch)
+        if self._opening is not None:
+            try:
+                return await _outcome(self._opening, end)
+            except TimeoutError:  # that of who began it may have come long before this one's
+                if time.monotonic() >= end:
+                    raise
         if self._opening is None:
             self._opening = asyncio.create_task(self._open_shared(_for_all(end)))
             self._opening.add_done_callback(self._opened)

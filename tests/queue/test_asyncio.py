@@ -16,8 +16,9 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from helpers import check_places, command_of, eventually, seed, snapshot
-from saferedisqueue import UNDO, AsyncSafeRedisQueue, WrongClient
+from helpers import Make, check_places, command_of, eventually, seed, snapshot, within
+from lines import until
+from saferedisqueue import UNDO, AsyncSafeRedisQueue, SafeRedisQueue, WrongClient
 from servers import Server
 
 Use = Callable[[AsyncSafeRedisQueue[bytes]], Any]
@@ -175,34 +176,108 @@ def test_a_cancelled_call_of_any_kind_leaves_no_reply_behind(
     asyncio.run(test())
 
 
-def test_what_a_cancelled_wait_was_moved_is_back_when_the_queue_is_closed(
+def test_what_a_cancelled_wait_has_claimed_is_back_at_once(
     server: Server, client: redis.Redis
 ) -> None:
-    class Moved(AsyncSafeRedisQueue[Any]):
-        """Has an item as soon as it waits; its reply is kept back until the test says so."""
+    class Claimed(AsyncSafeRedisQueue[Any]):
+        """Has items as soon as it waits; its reply is kept back until the test says so."""
 
         async def _talk(self, *args: Any) -> Any:
             call = args[1]
             if command_of(call) != "BLMOVE":
                 return await super()._talk(*args)
-            seed(client, items={"a": "A"}, queue=["a"])
+            seed(client, items={"a": "A", "b": "B"}, queue=["b", "a"])
             reply = await super()._talk(*args)
-            self.moved.set()
+            self.claimed.set()
             await self.go_on.wait()
             return reply
 
     async def test() -> None:
-        async with Moved(url=server.url, name="test") as queue:
-            queue.moved, queue.go_on = asyncio.Event(), asyncio.Event()
+        async with Claimed(url=server.url, name="test") as queue:
+            queue.claimed, queue.go_on = asyncio.Event(), asyncio.Event()
             task = asyncio.create_task(queue.get())
-            await queue.moved.wait()
+            await queue.claimed.wait()
             assert snapshot(client)["ackbuf"] == ["a"]
+            asyncio.get_running_loop().call_later(0.1, queue.go_on.set)
             await cancelled(task)
-            queue.go_on.set()
-        assert snapshot(client)["queue"] == ["a"]
-        check_places(client)
+            assert snapshot(client)["queue"] == ["b", "a"]
+            check_places(client)
+            item = await queue.get(-1)
+            assert (item.uid, item.attempts) == ("a", 1)
 
     asyncio.run(test())
+
+
+# Where a connection is opened, asked for its name, waits, has an item, has claimed it.
+@pytest.mark.parametrize("is_open", [False, True])
+def test_what_is_put_about_when_a_wait_is_cancelled_is_ready_at_once_in_order_and_uncounted(
+    server: Server, client: redis.Redis, make: Make, is_open: bool
+) -> None:
+    other = make()
+
+    async def test(turns: int, comes_before: bool) -> None:
+        async with AsyncSafeRedisQueue(url=server.url, name="test", wait_slice=30) as queue:
+            if is_open:
+                assert (await queue.get(0.02)).uid is None
+            task = asyncio.create_task(queue.get())
+            for turn in range(turns):
+                await asyncio.sleep(0 if turn % 3 else 0.0005)
+            uids = [other.put("a"), other.put("b")] if comes_before else []
+            task.cancel()
+            await asyncio.wait((task,))
+            if task.cancelled():
+                uids = uids or [other.put("a"), other.put("b")]
+                assert other.stats().ready == 2
+            else:  # it had been answered
+                assert other.ack(task.result().uid)
+                uids = uids[1:]
+            items = [other.get(-1) for _ in uids]
+            assert [(item.uid, item.attempts) for item in items] == [(uid, 1) for uid in uids]
+            check_places(client)
+            assert other.ack_many(item.uid for item in items) == len(uids)
+            assert "handed" not in snapshot(client)
+
+    for turns in range(40):
+        asyncio.run(test(turns, comes_before=turns % 2 > 0))
+
+
+@pytest.mark.parametrize("may", ["+@all", "-client|unblock", "-client|id", "-client"])
+def test_what_comes_is_with_a_live_get_at_once_behind_many_that_were_cancelled(
+    own_server: Server, may: str
+) -> None:
+    """Also where the server may not be asked to end their waits."""
+
+    async def test() -> None:
+        settings: dict[str, Any] = {"url": f"unix://worker:any@{own_server.socket}", "name": "test"}
+        queue, live = (AsyncSafeRedisQueue[bytes](wait_slice=30, **settings) for _ in "ab")
+        async with queue, live:
+            waits = [asyncio.create_task(queue.get()) for _ in range(15)]
+            await until(lambda: blocked() == 15)
+            waiting = asyncio.create_task(live.get())
+            await until(lambda: blocked() == 16)
+            for each in waits:
+                each.cancel()
+            await until(lambda: undone() == 15)
+            with within(0.2):
+                uid = await live.put(b"a")
+                item = await waiting
+            assert (item.uid, item.attempts) == (uid, 1)
+            assert await live.ack(item.uid or "")
+            await asyncio.wait(waits)
+
+    with own_server.client() as client:
+
+        def blocked() -> int:
+            return int(client.info("clients")["blocked_clients"])
+
+        def undone() -> int:
+            return len(client.keys("srq:test:last:*"))
+
+        rules = ("on", ">any", "~*", "+@all", may)
+        client.execute_command("ACL", "SETUSER", "worker", *rules)
+        SafeRedisQueue[bytes](client=client, name="test").get(-1)  # the script is known by now
+        client.delete(*client.keys("srq:test:last:*"))
+        asyncio.run(test())
 
 
 def test_a_cancelled_wait_loses_nothing_and_leaves_no_reply_behind(

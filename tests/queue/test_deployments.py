@@ -159,7 +159,7 @@ def test_every_method_works_in_a_cluster(
     queue.put_many("cde")
     with queue.consume(prefetch=2, timeout=-1) as items:
         assert [item.payload for item in items] == [text(each) for each in "cde"]
-    assert queue.stats() == (0, 0, 0, 0, 0, False, None)
+    assert queue.stats() == (0, 0, 0, 0, 0, False, None, 0)
     assert queue.get(0.05) == (None, None)
     assert queue.purge() == 0
 
@@ -470,8 +470,8 @@ def use_plain(make: Callable[..., Any], client: redis.Redis) -> None:
         queue.hand_back([item.uid])  # as a get does that is interrupted
     for _ in "de":
         queue.ack(queue.get().uid)
+    seed(client, items={"c": "c"})  # or there would be nothing to watch for
     waiting = elsewhere(lambda: queue.get(30))
-    seed(client, items={"c": "c"})
     eventually(lambda: waiting.done() or client.info("clients")["blocked_clients"])
     client.lpush("srq:test:queue", "c")
     assert waiting.result(60).payload == b"c"

@@ -947,3 +947,113 @@ def test_leases_are_renewed_when_credentials_can_be_had_again(
         renewed(face, client, item.uid)
         assert item.lost is False
         item.ack()
+
+
+# -- a poison item, and a uid that is used again ---------------------------------------------------
+
+
+def let_leases_lapse(client: redis.Redis) -> None:
+    leased = client.zrange("srq:test:leases", 0, -1)
+    if leased:
+        client.zadd("srq:test:leases", dict.fromkeys(leased, 0))
+
+
+@pytest.mark.parametrize("prefetch", [1, 3, 10])
+def test_an_item_that_kills_each_who_works_on_it_takes_none_of_its_batch_along(
+    many: Any, client: redis.Redis, prefetch: int
+) -> None:
+    uids = many().put_many(str(n) for n in range(15))
+    poison, done = uids[4], []
+    for _ in range(10):
+        queue = many(max_attempts=3)  # of a new process: the one before was killed
+        for item in queue.consume(prefetch=prefetch, lease=60, renew=False, timeout=-1):
+            if item.uid == poison:
+                break  # without a word
+            done.append(item.uid)
+        let_leases_lapse(client)
+    assert [each.uid for each in queue.dead()] == [poison]
+    assert set(done) == {*uids} - {poison}
+    assert queue.stats().total == 1
+
+
+def test_a_uid_that_is_used_again_stands_where_it_was_put_last(
+    queue: Any, client: redis.Redis, payload: Any
+) -> None:
+    queue.put("A", uid="a")
+    queue.put("B", uid="b")
+    assert queue.remove("a") is True
+    queue.put("A2", uid="a")
+    assert [item.uid for item in queue.peek(9)] == ["b", "a"]
+    items = [queue.get(-1) for _ in range(3)]
+    assert items == [("b", payload("B")), ("a", payload("A2")), (None, None)]
+    assert queue.fail(items[1].uid) is True
+    check_places(client)
+    assert queue.get(-1).attempts == 2
+    assert queue.get(-1).uid is None
+
+
+def test_a_uid_that_is_used_again_deep_in_the_queue_is_delivered_once_and_last(
+    queue: Any, client: redis.Redis
+) -> None:
+    """It is too deep to be taken out of the list when it is removed."""
+    before = queue.put_many(str(n) for n in range(1200))
+    queue.put("A", uid="a")
+    after = queue.put_many(str(n) for n in range(1200))
+    assert queue.remove("a") is True
+    assert queue.put("A2", uid="a") == "a"
+    assert queue.stats().ready == 2401
+    assert [item.uid for item in queue.peek(3000)] == [*before, *after, "a"]
+    items = []
+    while more := queue.get_many(250, -1):
+        items += more
+    assert [item.uid for item in items] == [*before, *after, "a"]
+    assert {item.attempts for item in items} == {1}
+    assert queue.ack_many(item.uid for item in items) == 2401
+    assert queue.get(-1).uid is None
+    assert snapshot(client).keys() <= {"backuplock"}
+
+
+@pytest.mark.parametrize("terms", [{"delay": 60}, {"priority": -1}, {"held": True}])
+def test_a_uid_that_is_used_again_deep_in_the_queue_is_only_where_it_was_put_last(
+    queue: Any, client: redis.Redis, terms: dict[str, Any]
+) -> None:
+    before = queue.put_many(str(n) for n in range(1100))
+    queue.put("A", uid="a")
+    after = queue.put_many(str(n) for n in range(1100))
+    assert queue.remove("a") is True
+    assert queue.put("A2", uid="a", **terms) == "a"
+    last = ["a"] if "priority" in terms else []
+    assert queue.stats().ready == 2200 + len(last)
+    assert [item.uid for item in queue.peek(3000)] == [*before, *after, *last]
+    taken = [item.uid for n in range(10) for item in queue.get_many(250, -1)]
+    assert taken == [*before, *after, *last]
+    assert queue.exists("a") is True
+    check_places(client)
+
+
+def test_what_is_put_and_removed_again_and_again_leaves_nothing(
+    queue: Any, client: redis.Redis
+) -> None:
+    kept = queue.put("kept")
+    for n in range(300):
+        queue.put(f"{n}", uid="a")
+        assert queue.remove("a") is True
+    assert snapshot(client) == {"items": {kept: "kept"}, "queue": [kept]}
+
+
+def test_a_late_ack_leaves_nothing_of_what_had_come_back(
+    queue: Any, client: redis.Redis, payload: Any
+) -> None:
+    at(queue, 0)
+    queue.put("A", uid="a")
+    late = queue.get(-1, lease=1)
+    queue.put("B", uid="b")
+    at(queue, 2)
+    assert queue.get(-1, lease=60).uid == "b"
+    assert queue.stats().ready == 1, "it has come back"
+    assert queue.ack(late.uid) is True
+    assert "queue" not in snapshot(client)
+    queue.put("A2", uid="a")
+    assert queue.get(-1) == ("a", payload("A2"))
+    assert queue.get(-1).uid is None
+    check_places(client)

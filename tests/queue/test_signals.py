@@ -36,6 +36,12 @@ def test_an_item_is_ready_again_at_whatever_moment_a_handler_raises_in_its_get(
     run("gets", server)
 
 
+def test_an_item_that_comes_as_a_handler_raises_in_a_wait_is_ready_at_once_or_was_returned(
+    server: Server, client: redis.Redis
+) -> None:
+    run("waits", server)
+
+
 def test_the_same_is_true_over_tls(over_tls: str, certificates: Path) -> None:
     url = f"{over_tls}?ssl_ca_certs={certificates / 'ca.pem'}"
     with servers.Server(servers.find()) as elsewhere:

@@ -11,6 +11,7 @@ import logging
 import random
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
@@ -22,7 +23,7 @@ from typing import Any
 import redis
 
 import saferedisqueue
-from helpers import FACES, eventually, within
+from helpers import FACES, within
 from proxy import Proxy
 from saferedisqueue import NoItem, SafeRedisQueue
 
@@ -145,15 +146,32 @@ def some_time(call: Callable[[], object]) -> Callable[[], float]:
 
 
 def waiting_get(url: str) -> None:
-    with SafeRedisQueue[bytes](url=url, name="test") as queue, redis.Redis.from_url(url) as client:
-        for kind in KINDS:
+    """What is put as soon as it has ended is ready at once: the server may not know of it yet."""
+    with two_queues(url) as (queue, near):
+        for kind in KINDS * 3:
             assert Alarm(kind).during(lambda: queue.get(0), 0.1) is None
-            # Until then the server may hand it what is put.
-            eventually(lambda: client.info("clients")["blocked_clients"] == 0)
-            uid = queue.put(b"a")
-            item = queue.get(-1)
+            uid = near.put(b"a")
+            item = near.get(-1)
             assert (item.uid, item.attempts) == (uid, 1)
-            assert queue.ack(item.uid)
+            assert near.ack(item.uid)
+
+
+def waits(url: str) -> None:
+    """Of an item that comes about when the alarm goes off: it is ready, or was returned."""
+    with two_queues(url) as (queue, near):
+        for kind in KINDS:
+            for number, alarm in enumerate(alarms(kind, 20)):
+                after = random.uniform(0, 0.004)
+                putting = threading.Timer(after, near.put, (b"a",))
+                putting.start()
+                get = partial(queue.get, 1, 60 if number % 2 else None)
+                item = alarm.during(get, random.uniform(0.0005, 0.004))
+                putting.join()
+                if item is None and alarm.left(near, 1, 0, 0, 0):
+                    item = near.get(-1)
+                if item is None or not (alarm.found(item, 1) and near.ack(item.uid)):
+                    begin_anew(near)
+                    near.purge()
 
 
 def gets(url: str, times: int = 60) -> None:

@@ -246,8 +246,9 @@ def settle_out(k: Keys, deliveries: tuple[str, ...]) -> int | None:
         there = k.drop(k.items, *uids)
     except StoppedError:
         return None
-    leased = k.drop(k.leases, *uids) == len(uids)
-    if leased or len(uids) > 1 or k.lrem(k.ackbuf, uids[0]) or k.lrem(k.backup, uids[0]):
+    alone = k.drop(k.leases, *uids) < len(uids) and len(uids) == 1
+    found = not alone or k.lrem(k.ackbuf, uids[0]) or k.lrem(k.backup, uids[0])
+    if found or not there:
         k.drop(k.meta, *uids)
     else:
         forget_meta(k, uids[0], 1)  # a 3.0.0 requeued it
