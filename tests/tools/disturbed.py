@@ -66,9 +66,7 @@ def _nearsighted(script: Script) -> Script:
 
 
 SCRIPTS = {
-    each: _nearsighted(each)
-    for each in vars(saferedisqueue).values()
-    if isinstance(each, Script)
+    each: _nearsighted(each) for each in vars(saferedisqueue).values() if isinstance(each, Script)
 }
 TEXTS = "".join(script.text for script in SCRIPTS)
 assert all(long in TEXTS for long, _ in SHORTER)
@@ -110,7 +108,9 @@ class Disturbed:
         claim = isinstance(call, _Claim)
         if trick or not claim:  # a claim that is sent once, and answered, does not arrive again
             before = claim and call._sent
-            self.sent.append(Sent(call.script, slot.name, slot.number(call.script), call.data(slot)))
+            self.sent.append(
+                Sent(call.script, slot.name, slot.number(call.script), call.data(slot))
+            )
             if claim and trick not in ("late", "unsent"):
                 call._sent = before
         if trick == "unsent":

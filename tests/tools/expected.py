@@ -223,9 +223,7 @@ class Expected:
 
     # -- get -----------------------------------------------------------------------------------
 
-    def claim(
-        self, wanted: int, terms: Terms, how: str = "g", watching: int | str = ""
-    ) -> Claimed:
+    def claim(self, wanted: int, terms: Terms, how: str = "g", watching: int | str = "") -> Claimed:
         """Up to `wanted` items for a consumer.
 
         how: letters, as the queue tells them. g: the general way is due; b: one who waited was
@@ -273,9 +271,7 @@ class Expected:
         out = [self._deliver(uid, terms, terms.noted_at) for uid in names]
         return Claimed(out, NOTHING if 1 < wanted > len(out) else 0, False)
 
-    def _take_some(
-        self, wanted: int, terms: Terms, how: str
-    ) -> tuple[list[Delivered], int, bool]:
+    def _take_some(self, wanted: int, terms: Terms, how: str) -> tuple[list[Delivered], int, bool]:
         """From the front; the verdict, and whether there was a bell."""
         out: list[Delivered] = []
         bell, self._searches = False, 0

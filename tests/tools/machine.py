@@ -248,7 +248,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     # -- time ------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([0.001, 0.001, 1, HOUR // 2, HOUR, 3 * HOUR, 10 * HOUR, 30 * HOUR]))
+    @rule(
+        seconds=st.sampled_from([0.001, 0.001, 1, HOUR // 2, HOUR, 3 * HOUR, 10 * HOUR, 30 * HOUR])
+    )
     def time_goes_on(self, seconds: float) -> None:
         self._set_time(self.model.now + int(seconds * 1000))
 
