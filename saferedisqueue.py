@@ -2824,6 +2824,12 @@ class _AsyncPool:
             if line is self.line and not line.closed:  # others may have found it lost
                 return line
             await self.renew(line.epoch)
+        if self._opening is not None:
+            try:
+                return await _outcome(self._opening, end)
+            except TimeoutError:  # that of who began it may have come long before this one's
+                if time.monotonic() >= end:
+                    raise
         if self._opening is None:
             self._opening = asyncio.create_task(self._open_shared(_for_all(end)))
             self._opening.add_done_callback(self._opened)

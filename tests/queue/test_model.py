@@ -18,7 +18,8 @@ def test_whatever_is_called_all_is_as_a_user_may_expect(
     name: str, server: servers.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saferedisqueue, "_GRACE", GRACE)
-    monkeypatch.setattr(saferedisqueue, "_new_uids", None)  # put back afterwards
+    for name_of_uids in ("_new_uid", "_new_uids"):
+        monkeypatch.setattr(saferedisqueue, name_of_uids, None)  # put back afterwards
     monkeypatch.setattr(saferedisqueue.log, "disabled", True)
     with servers.Server(server.binary) as own, own.client() as client, DISTURBED[name]() as face:
         fleet, end = Fleet(own, client, face), time.monotonic() + 15

@@ -2,13 +2,19 @@
 
 It knows items and the order they stand in, and nothing of Redis. Time is in ms and given.
 
-Names are uids. An item that is ready has its name in `line`, or in `ranked` if it has a priority.
-A name may outlive its item, when that was removed while it was ready, or stand there twice, when
-it was put again after that: who takes from the line skips a name whose item is not to be had.
+Names are uids. An item that is ready has its name in `line`, or in `handed`, the front of the line,
+if one who waits was handed it; or in `ranked` if it has a priority. A name may outlive its item,
+when that was removed deep in the line: then it is a ghost, and counted. Or it may stand there
+twice. Who takes from the line skips a name whose item is not to be had.
+
+An empty name in the line is a bell, for those who wait; and one of them may watch for what is due
+next. With both all is late by a slice of waiting at most, so it is machine.py that says when they
+have to be there. Where they are, and who goes the quick way, is told here as the queue does it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,17 +27,20 @@ class Kept:
 
     payload: bytes
     rank: tuple[int, int] | None = None  # of an item with a priority: the least is next
+    noted: bool = False  # something, at some time, that only the general way looks at
     deliveries: int = 0
     holder: int | None = None  # the delivery that may still settle it
+    handed_back: bool = False  # that is how its latest delivery ended
     got: int = 0  # when that was got; 0 once it is over
-    lease: float | None = None
+    lease: int | None = None
     due: float | None = None
+    held: int | None = None  # since when it is not to be got before it is released
     died: int | None = None
     reason: str = ""
 
     @property
     def put_aside(self) -> bool:
-        return self.lease is not None or self.due is not None or self.died is not None
+        return any(each is not None for each in (self.lease, self.due, self.held, self.died))
 
 
 class Delivered(NamedTuple):
@@ -42,6 +51,34 @@ class Delivered(NamedTuple):
     attempts: int
     deadline: int | None
     number: int  # no two deliveries have the same
+    alone: bool  # its last holder may have died of it: nobody else's is put at risk with it
+
+
+class Terms(NamedTuple):
+    """How a consumer claims."""
+
+    lease: int | None
+    most: int | None  # deliveries
+    interval: int | None  # between two autocleans
+    noted_at: int = 0  # what it takes the time to be, if it goes the quick way
+
+
+class Claimed(NamedTuple):
+    """What came of a claim."""
+
+    out: list[Delivered]
+    verdict: int  # 0 there may be more, -1 not now, -2 paused, else watch so many ms for the next
+    kept_house: bool  # the general way
+
+
+NOTHING = -1
+PAUSED = -2
+
+# Of the names in the line: within so many places of an end one is found, and within so many from
+# the front it is seen whether one stands there twice.
+REACH = 2
+PROOF = 5
+SEARCHES = 4  # for other places of an item, after which a claim ends
 
 
 def _order(uid: str) -> bytes:
@@ -51,12 +88,16 @@ def _order(uid: str) -> bytes:
 @dataclass
 class Expected:
     now: int
+    slice: int = 1000  # ms, of those who wait
     items: dict[str, Kept] = field(default_factory=dict)
-    line: list[str] = field(default_factory=list)  # ready, the next one first
+    handed: list[str] = field(default_factory=list)  # ready, the next one first
+    line: list[str] = field(default_factory=list)  # ready, after those
+    ghosts: dict[str, int] = field(default_factory=dict)  # names in the line whose item is gone
     ranked: dict[str, tuple[int, int]] = field(default_factory=dict)  # ready, with a priority
     lately: list[str] = field(default_factory=list)  # out without a lease, the first one first
     before: list[str] = field(default_factory=list)  # the same, since before the last autoclean
     cleaned_until: int | None = None  # no autoclean until then
+    watched: int | None = None  # the time for which one who waits watches
     paused: bool = False
 
     def __post_init__(self) -> None:
@@ -69,60 +110,200 @@ class Expected:
         return maxsize is not None and new > 0 and len(self.items) + new > maxsize
 
     def put(
-        self, pairs: Iterable[tuple[str, bytes]], due: float | None = None, priority: int = 0
+        self,
+        pairs: Iterable[tuple[str, bytes]],
+        due: float | None = None,
+        priority: int = 0,
+        held: bool = False,
     ) -> int:
-        """To the back of the queue; or not before `due`. How many were not there yet."""
+        """To the back of the queue; or not before `due`, or its release. How many were new."""
         new = [(uid, payload) for uid, payload in pairs if uid not in self.items]
         # A rank is the time of put, and after all that are ready with that priority.
         latest = max([self.now, *(at for level, at in self.ranked.values() if level == -priority)])
         for i, (uid, payload) in enumerate(new):
             item = self.items[uid] = Kept(payload)
+            item.noted = priority != 0 or due is not None or held or uid in self.ghosts
             if priority:
                 item.rank = (-priority, latest + i + 1)
-            if due is not None:
-                item.due = due + i / 1000  # those put together stay in order
+            if held:
+                item.held = self.now
+            elif due is not None:
+                self._delay(item, due + i / 1000)  # those put together stay in order
             else:
                 self._make_ready(uid)
         return len(new)
 
-    def _make_ready(self, uid: str, front: bool = False) -> None:
+    def release(self, uid: str) -> bool:
         item = self.items.get(uid)
-        if item is not None and item.rank is not None:
-            self.ranked[uid] = item.rank
+        if item is None or item.held is None:
+            return False
+        item.held = None
+        self._make_ready(uid)
+        return True
+
+    def _delay(self, item: Kept, due: float) -> None:
+        first = self._first("due")
+        item.due = due
+        if due <= self.now + self.slice and (first is None or due < first):
+            self.ring()
+
+    def _make_ready(self, uid: str) -> None:
+        """To the back, or where its priority is."""
+        item = self.items[uid]
+        if item.rank is None:
+            self.line.append(uid)
         else:
-            self.line.insert(0 if front else len(self.line), uid)
+            self.ranked[uid] = item.rank
+            self.ring()
+
+    def _make_next(self, uid: str) -> None:
+        """To the front, but behind what was handed back too and put before it."""
+        if self.items[uid].rank is not None:
+            return self._make_ready(uid)
+        self.put_handed_back()
+        place = 0
+        while place < len(self.line) and self._is_before(self.line[place], uid):
+            place += 1
+        self.line.insert(place, uid)
+
+    def _is_before(self, other: str, uid: str) -> bool:
+        """By the uids of the queue's own, which tell when they were put."""
+        if len(other) != 36 or len(uid) != 36 or other not in self.items:
+            return False
+        return self.items[other].handed_back and other <= uid
+
+    # -- those who wait --------------------------------------------------------------------------
+
+    def catch(self) -> str | None:
+        """One who waits is handed the first name of the line, which stays at the front of it."""
+        if not self.line:
+            return None
+        self.handed.append(self.line.pop(0))
+        return self.handed[-1]
+
+    def pass_on(self) -> None:
+        """What one was handed who takes nothing may wake another."""
+        if not self.paused and self.handed:
+            self.line.insert(0, self.handed.pop())
+
+    def put_handed_back(self) -> None:
+        self.line[:0] = self.handed
+        self.handed.clear()
+
+    def ring(self) -> None:
+        if not self.line or self.line[-1] != "":
+            self.line.append("")
+
+    def _first(self, end: str) -> float | None:
+        return min(
+            (t for each in self.items.values() if (t := getattr(each, end)) is not None),
+            default=None,
+        )
+
+    def _is_unwatched(self, due: float | None) -> bool:
+        if due is None or math.ceil(due) > self.now + self.slice:
+            return False
+        return self.watched is None or self.watched > math.ceil(due)
+
+    def _to_watch(self) -> int:
+        ends = [each for each in map(self._first, ("due", "lease")) if each is not None]
+        if not ends or not self._is_unwatched(min(ends)):
+            return NOTHING
+        wait = max(math.ceil(min(ends)) - self.now, 1)
+        self.watched = self.now + wait
+        return wait
+
+    def _stop_watching(self, watching: int | str) -> None:
+        if watching == "any" or self.watched == watching:
+            self.watched = None
+
+    def _leave_to_another(self) -> None:
+        if self._is_unwatched(self._first("due")):
+            self.ring()
 
     # -- get -----------------------------------------------------------------------------------
 
-    def claim(
-        self,
-        wanted: int,
-        lease: int | None,
-        most: int | None,
-        interval: int | None,
-        woken: str | None = None,
-        seen: int = 0,
-    ) -> list[Delivered]:
-        """Up to `wanted` items for a consumer with these settings.
+    def claim(self, wanted: int, terms: Terms, how: str = "g", watching: int | str = "") -> Claimed:
+        """Up to `wanted` items for a consumer.
 
-        woken: the name that a wait has caught for it, whose latest answer was at `seen`.
+        how: letters, as the queue tells them. g: the general way is due; b: one who waited was
+        handed something before this, or not; a: this was sent before; w: who claims will wait
+        if there is nothing; m: it has something already.
+        watching: until when it was to watch, or "any" if it does not know that.
         """
-        if woken is not None:
-            self.give_caught_back(woken, seen)
+        quick = self._claim_new(wanted, terms, how)
+        if quick is not None:
+            return quick
+        if "a" not in how and self._nothing_at_all:
+            return Claimed([], NOTHING, False)
+        self._stop_watching(watching)
+        if self.paused:
+            return Claimed([], PAUSED, True)
         self._bring_back()
-        self._autoclean(interval)
+        self._autoclean(terms.interval)
+        ranked, (out, verdict, bell) = bool(self.ranked), self._take_some(wanted, terms, how)
+        if verdict == NOTHING and not out and not self.items:
+            for names in (self.handed, self.lately, self.before):  # names of nothing
+                names.clear()
+            self.ghosts.clear()
+        if verdict == NOTHING and not out and "w" in how:
+            return Claimed([], self._to_watch(), True)
+        if ranked and out and self.ranked:
+            self.ring()
+        if bell or watching != "":
+            self._leave_to_another()
+        return Claimed(out, verdict, True)
+
+    @property
+    def _nothing_at_all(self) -> bool:
+        lines = (self.handed, self.line, self.lately, self.before)
+        return not (self.items or any(lines) or self.ghosts or self.paused)
+
+    def _claim_new(self, wanted: int, terms: Terms, how: str) -> Claimed | None:
+        """What was never delivered, from the front, if nothing rarely used is in use."""
+        line = self.handed if "b" in how else self.line
+        special = self.ranked or self.paused or (line is self.line and self.handed)
+        names = line[:wanted]
+        new = all(uid in self.items and not self.items[uid].noted for uid in names)
+        if "g" in how or special or not new or not names or len({*names}) < len(names):
+            return None
+        del line[: len(names)]
+        out = [self._deliver(uid, terms, terms.noted_at) for uid in names]
+        return Claimed(out, NOTHING if 1 < wanted > len(out) else 0, False)
+
+    def _take_some(self, wanted: int, terms: Terms, how: str) -> tuple[list[Delivered], int, bool]:
+        """From the front; the verdict, and whether there was a bell."""
         out: list[Delivered] = []
-        while not self.paused and len(out) < wanted and (uid := self._first()) is not None:
+        bell, self._searches = False, 0
+        while len(out) < wanted and self._searches < SEARCHES:
+            uid = next(iter(self.ready()), None)
+            if uid is None:
+                return out, NOTHING, bell
             item = self.items.get(uid)
-            if item is not None and not self._is_elsewhere(uid, item):
-                if most is not None and item.deliveries >= most:
-                    item.died, item.reason = self.now, f"delivered {most} times"
-                else:
-                    out.append(self._deliver(uid, item, lease))
+            if item is None:
+                bell = bell or not uid
+                self._count_ghosts(uid, self.ghosts.get(uid, 0) - 1)
+                self._take(uid)
+                continue
+            copy, ghosts = self._is_copy(uid, item)
+            alone = item.holder is not None
+            if alone and (out or "m" in how) and not copy and not self._is_worn(item, terms):
+                return out, NOTHING, bell
+            if copy:
+                self._count_ghosts(uid, ghosts)
+            elif self._is_worn(item, terms):
+                item.died, item.reason = self.now, f"delivered {terms.most} times"
+            else:
+                self._count_ghosts(uid, ghosts)
+                out.append(self._deliver(uid, terms, self.now))
             self._take(uid)
-        if not self.items and not self.paused:
-            self.lately, self.before = [], []  # names of nothing
-        return out
+            if out and out[-1].alone:
+                return out, NOTHING, bell
+        return out, 0, bell
+
+    @staticmethod
+    def _is_worn(item: Kept, terms: Terms) -> bool:
+        return terms.most is not None and item.deliveries >= terms.most
 
     def _bring_back(self) -> None:
         """What is due and what its holders left is ready again, at the back of the queue."""
@@ -143,68 +324,102 @@ class Expected:
             return
         for uid in self.before:
             if uid in self.items:
-                self.items[uid].got = 0
-            self._make_ready(uid)
+                self._make_ready(uid)
+                if self.items[uid].got <= self.now - interval:
+                    self.items[uid].got = 0  # else it is out elsewhere: this is a second copy
         self.before, self.lately = self.lately, []
         self.cleaned_until = self.now + interval
 
-    def _first(self) -> str | None:
-        return next(iter(self.ready()), None)
+    def _where(self) -> list[str] | dict[str, tuple[int, int]]:
+        """Where the first name stands."""
+        high = min(self.ranked.values(), default=(0, 0)) < (0, 0)
+        return self.ranked if high else self.handed or self.line or self.ranked
 
     def _take(self, uid: str) -> None:
         """Take the first name off where it stands."""
-        if (
-            self.line
-            and uid == self.line[0]
-            and min(self.ranked.values(), default=(0, 0)) >= (0, 0)
-        ):
-            self.line.pop(0)
+        where = self._where()
+        if isinstance(where, list):
+            where.pop(0)
         else:
-            del self.ranked[uid]
+            del where[uid]
 
-    def _is_elsewhere(self, uid: str, item: Kept) -> bool:
-        return item.put_aside or bool(item.got and uid in self.lately + self.before)
+    def _is_copy(self, uid: str, item: Kept) -> tuple[bool, int]:
+        """Whether this name is a second one of its item, and how many ghosts are left.
 
-    def _deliver(self, uid: str, item: Kept, lease: int | None) -> Delivered:
+        That is to be proven, lest an item be lost whose ghosts were counted wrongly.
+        """
+        ghosts, in_line = self.ghosts.get(uid, 0), self._where() is not self.ranked
+        if self._is_elsewhere(uid, item, in_line):
+            return True, max(ghosts - 1, 0) if in_line else ghosts
+        if not in_line or not ghosts:
+            return False, ghosts
+        self._searches += 1
+        if self.handed[:PROOF].count(uid) + self.line[:PROOF].count(uid) > 1:
+            return True, ghosts - 1
+        return False, 0 if max(len(self.handed), len(self.line)) <= PROOF else ghosts
+
+    def _is_elsewhere(self, uid: str, item: Kept, in_line: bool) -> bool:
+        if not item.noted:
+            return False
+        if item.put_aside or (in_line and uid in self.ranked):
+            return True
+        # With neither a delivery nor its time it may be out too.
+        if item.got == 0:
+            return False
+        self._searches += 1
+        return uid in self.lately + self.before
+
+    def _count_ghosts(self, uid: str, ghosts: int) -> None:
+        self.ghosts.pop(uid, None)
+        if ghosts > 0:
+            self.ghosts[uid] = ghosts
+            if uid in self.items:
+                self.items[uid].noted = True
+
+    def _deliver(self, uid: str, terms: Terms, got: int) -> Delivered:
+        item = self.items[uid]
+        alone = item.holder is not None
         item.deliveries += 1
-        item.holder, item.got = next(self._numbers), self.now
-        if lease is None:
+        item.holder, item.got, item.noted, item.handed_back = next(self._numbers), got, True, False
+        deadline = None if terms.lease is None else self.now + terms.lease
+        if deadline is None:
             self.lately.append(uid)
-        else:
-            item.lease = self.now + lease
-        deadline = None if lease is None else self.now + lease
-        return Delivered(uid, item.payload, item.deliveries, deadline, item.holder)
-
-    def catch(self) -> str | None:
-        """A consumer that waits takes a name off the line, which is not a delivery yet."""
-        if not self.line:
-            return None
-        self.lately.append(self.line.pop(0))
-        return self.lately[-1]
-
-    def give_caught_back(self, uid: str, seen: int) -> None:
-        item = self.items.get(uid)
-        claimed_since = item is not None and item.holder is not None and item.got >= seen
-        if claimed_since:
-            return
-        for out in (self.lately, self.before):  # autoclean may have come in between
-            if uid in out:
-                _remove_last(out, uid)
-                self.line.insert(0, uid)
-                return
+        item.lease = deadline
+        return Delivered(uid, item.payload, item.deliveries, deadline, item.holder, alone)
 
     # -- ack, fail and other ends of a delivery --------------------------------------------------
     #
     # holder: the number of the delivery, or None for who has only a uid, and is not fenced.
 
-    def ack(self, uid: str, holder: int | None = None) -> bool:
+    def ack(self, uid: str, holder: int | None = None, *, quick: bool = True) -> bool:
         """Gone, wherever it stood: also for a late holder, unless somebody else got it."""
         item = self.items.get(uid)
         if item is None or (holder is not None and item.holder != holder):
             return False
         del self.items[uid]
-        if item.lease is None and not self._take_out_of_hands(uid):
-            self.ranked.pop(uid, None)
+        if item.lease is not None:
+            return True
+        out = self._take_out_of_hands(uid)
+        if out and item.got:
+            return True
+        ranked = self.ranked.pop(uid, None)
+        quick = quick and holder is not None and item.rank is None and uid not in self.ghosts
+        if quick and item.got:  # not looked for: its name is skipped
+            self._count_ghosts(uid, 1)
+        elif not self._take_out(uid) and not (out or item.put_aside or ranked):
+            self._count_ghosts(uid, self.ghosts.get(uid, 0) + 1)
+        return True
+
+    def _take_out(self, uid: str) -> bool:
+        """Take a name out of the line, if it is found near an end."""
+        if uid in self.line[-REACH:]:
+            _remove_last(self.line, uid)
+        elif uid in self.line[:REACH]:
+            self.line.remove(uid)
+        elif uid in self.handed:
+            _remove_last(self.handed, uid)
+        else:
+            return False
         return True
 
     def _take_out_of_hands(self, uid: str) -> bool:
@@ -214,7 +429,7 @@ class Expected:
                 return True
         return False
 
-    def held(self, uid: str, holder: int | None) -> Kept | None:
+    def in_flight(self, uid: str, holder: int | None) -> Kept | None:
         """The item, if it is in flight, and with that holder."""
         item = self.items.get(uid)
         if item is None or (holder is not None and item.holder != holder):
@@ -223,7 +438,7 @@ class Expected:
 
     def _end(self, uid: str, item: Kept) -> None:
         """The delivery is over: its holder can do nothing more."""
-        item.holder, item.got = None, 0
+        item.holder, item.got, item.handed_back = None, 0, False
         if item.lease is not None:
             item.lease = None
         else:
@@ -237,20 +452,20 @@ class Expected:
         most: int | None = None,
         reason: str = "",
     ) -> bool:
-        item = self.held(uid, holder)
+        item = self.in_flight(uid, holder)
         if item is None:
             return False
         self._end(uid, item)
         if most is not None and item.deliveries >= most:
             item.died, item.reason = self.now, reason or f"failed {most} times"
         elif delay:
-            item.due = self.now + delay
+            self._delay(item, self.now + delay)
         else:
             self._make_ready(uid)
         return True
 
     def bury(self, uid: str, holder: int | None, reason: str) -> bool:
-        item = self.held(uid, holder)
+        item = self.in_flight(uid, holder)
         if item is None:
             return False
         self._end(uid, item)
@@ -258,7 +473,7 @@ class Expected:
         return True
 
     def touch(self, uid: str, holder: int | None, lease: int) -> bool:
-        item = self.held(uid, holder)
+        item = self.in_flight(uid, holder)
         if item is None:
             return False
         if item.lease is None:
@@ -267,14 +482,22 @@ class Expected:
         return True
 
     def hand_back(self, uid: str, holder: int | None, uncounted: bool) -> bool:
-        """To the front of the queue; uncounted: as if it had not been got."""
-        item = self.held(uid, holder)
+        """To its place at the front of the queue; uncounted: as if it had not been got."""
+        item = self.in_flight(uid, holder)
         if item is None:
             return False
         self._end(uid, item)
-        item.deliveries = max(item.deliveries - uncounted, 0)
-        self._make_ready(uid, front=True)
+        item.deliveries, item.handed_back = max(item.deliveries - uncounted, 0), True
+        self._make_next(uid)
         return True
+
+    def undo(self, out: Iterable[Delivered], watching: int | str = "") -> None:
+        """As if that had not been claimed."""
+        for each in reversed([*out]):
+            assert self.hand_back(each.uid, each.number, uncounted=True)
+        if watching != "":
+            self._stop_watching(watching)
+            self._leave_to_another()
 
     # -- dead letters --------------------------------------------------------------------------
 
@@ -289,7 +512,7 @@ class Expected:
             item = self.items.get(uid)
             if item is not None and item.died is not None:
                 item.died, item.reason, item.deliveries = None, "", 0
-                item.holder, item.got = None, 0
+                item.holder, item.got, item.handed_back = None, 0, False
                 self._make_ready(uid)
                 revived += 1
         return revived
@@ -300,13 +523,19 @@ class Expected:
             del self.items[uid]
         return len(dead)
 
+    def purge(self) -> None:
+        for place in (self.items, self.ranked, self.ghosts):
+            place.clear()
+        for line in (self.handed, self.line, self.lately, self.before):
+            line.clear()
+
     # -- looking -------------------------------------------------------------------------------
 
     def ready(self) -> list[str]:
         """The names in the order they will be taken, also those that will be skipped."""
         ranked = self.by_priority()
         high = [uid for uid in ranked if self.ranked[uid] < (0, 0)]
-        return high + self.line + ranked[len(high) :]
+        return high + self.handed + self.line + ranked[len(high) :]
 
     def by_priority(self) -> list[str]:
         return sorted(self.ranked, key=lambda uid: (self.ranked[uid], _order(uid)))

@@ -130,7 +130,7 @@ def claim(
     """Now, verdict, deadline, and uid, payload, deliveries of each delivery.
 
     about: meta of a first delivery. how: letters: g the general way is due, b a BLMOVE stands
-    before this, a this was sent before, w who calls will wait.
+    before this, a this was sent before, w who calls will wait, h who calls has others already.
     """
     this = Claim(k, slot, number, about, how, terms, count, lease)
     if number > this.latest:
@@ -141,7 +141,7 @@ def claim(
             return reply
         must_look = "a" in how or (terms.watching is not None and k.rule("who watches looks"))
         if not must_look and is_bare(k):
-            return (0, -1, 0)
+            return (k.now, -1, 0)
     return this.general()
 
 
@@ -350,10 +350,11 @@ class Claim:
                     k.set(k.meta, (uid, about._replace(ghosts=ghosts)))
                 self.take_away(place, uid)
             elif most is not None and about.deliveries >= most:
+                k.set(k.meta, (uid, about._replace(time=0, ghosts=ghosts)))
                 k.set(k.reasons, (uid, f"delivered {most} times"))
                 k.set(k.dead, (uid, k.now))
                 self.take_away(place, uid)
-            elif alone and self.out:
+            elif alone and (self.out or "h" in self.how):
                 verdict = -1
                 break
             else:
