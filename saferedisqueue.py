@@ -1261,6 +1261,7 @@ if latest == tonumber(number) then
     if place == leases then reply[3] = tonumber(redis.call('ZSCORE', leases, uid)) end
     if place then hand_out(uid, redis.call('HGET', items, uid), (meta_fields(latest_about))) end
   end
+  reply[2] = out[1] and -1 or 0  -- they may have been handed out alone: no more to them
   return reply
 end
 lift_memory_limit()

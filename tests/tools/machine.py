@@ -453,7 +453,7 @@ class QueueMachine(RuleBasedStateMachine):
         more, verdict = self._fetched(member, count, lease, trick)
         expected = more
         while more and len(expected) < count and verdict == 0:
-            more, verdict = self._fetched(member, count - len(expected), lease, how="m")
+            more, verdict = self._fetched(member, count - len(expected), lease, how="h")
             expected = expected + more
         self._delivered(items, expected)
 
@@ -665,7 +665,7 @@ class QueueMachine(RuleBasedStateMachine):
     def look(self, member: int, count: int) -> None:
         queue, model = self._member(member), self.model
         ready = [uid for uid in model.ready() if uid in model.items]
-        expected = [(uid, model.items[uid].payload) for uid in ready]
+        expected = [(uid, model.items[uid].payload) for uid in model.to_be_seen()]
         same("peek", queue.peek(count), expected[:count])
         assert queue.exists("a") is ("a" in model.items)
         dead = [(uid, model.items[uid]) for uid in model.dead()]

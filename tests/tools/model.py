@@ -266,7 +266,7 @@ class Claim:
                 self.ends = place[uid]
             if place is not None:
                 self.found += [uid, k.items[uid], k.meta[uid].deliveries]
-        return self.reply(0)
+        return self.reply(-1 if self.found else 0)
 
     def took_nothing(self, verdict: int) -> Any:
         if "a" in self.how and self.k.rule("nothing is noted"):
