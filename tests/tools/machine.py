@@ -374,7 +374,7 @@ class QueueMachine(RuleBasedStateMachine):
         watching: int | str = "",
     ) -> Claimed:  # fmt: skip
         """What the model says of one claim, and of the one that is sent again."""
-        queue, habits = self.queues[member], FLEET[member]
+        habits = FLEET[member]
         terms = Terms(
             milliseconds(lease), habits.max_attempts, milliseconds(habits.autoclean_interval),
             self.server_ms[member],
@@ -870,7 +870,8 @@ class QueueMachine(RuleBasedStateMachine):
         woken = [parked for parked in self.left if parked.caught is not None]
         if not asleep or awake or woken or seen.line or self.model.paused:
             return
-        assert not seen.ranked and not seen.handed, "those who wait do not see what there is"
+        there = (*seen.ranked, *seen.handed)
+        assert not there, "those who wait do not see what there is"
         due = max(min(seen.delayed.values(), default=NEVER), self.model.now)
         if due <= self.model.now + SLICE * 1000:
             assert any(each.ends <= due for each in asleep), "nobody awakes in time"
