@@ -301,6 +301,18 @@ def test_what_is_handed_back_under_random_uids_stands_in_the_order_in_which_it_w
     assert snapshot(client)["queue"] == uids[::-1]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [(A.replace("-7", "-4"), B), (A, B.replace("-7", "-4")), ("a" * 36, B)]
+)
+def test_36_characters_that_are_no_uuid_of_version_7_tell_no_time(
+    queue: Any, client: redis.Redis, first: str, second: str
+) -> None:
+    seed(client, items={first: "", second: ""}, queue=[first], ackbuf=[second])
+    seed(client, meta={first: "0 0 < ", second: OUT["a"]})
+    assert hand_back(queue, second) == 1
+    assert snapshot(client)["queue"] == [first, second]
+
+
 def test_a_hand_back_passes_a_hundred_at_most(queue: Any, client: redis.Redis) -> None:
     uids = [uid_of(n) for n in range(150)]
     late = uid_of(200)
