@@ -732,32 +732,55 @@ local function is_before(entry, uid)
   local _, _, token = meta_fields(redis.call('HGET', meta, entry))
   return token == HANDED_BACK and redis.call('HEXISTS', items, entry) == 1
 end
--- To the front of the queue, but behind what was handed back too and put before it. Those move on
--- by a place, the first of them first, so that none is ever without one.
-local function make_next(uid, about)
-  local _, _, _, score = meta_fields(about)
-  if score ~= '' then return make_ready(uid, about) end
-  empty_handed()
-  local passed = {}
-  while #passed < 100 do
-    local entry = redis.call('LINDEX', queue, -1 - #passed)
-    if not is_before(entry, uid) then break end
-    passed[#passed + 1] = entry
+-- To the front of the queue, one after the other, but each behind what was handed back too and put
+-- before it: a hundred entries at most, which are looked at once for all of them.
+local function make_next(uids, abouts)
+  local first, timed, looked, count = {}, {}, 0, 0  -- what will be first; what tells its time
+  for i, uid in ipairs(uids) do
+    local _, _, _, score = meta_fields(abouts[i])
+    if score ~= '' then
+      make_ready(uid, abouts[i])
+    else
+      if count == 0 then empty_handed() end
+      local place = 1
+      timed[uid] = tells_time(uid)
+      while place <= 100 do
+        if not first[place] then
+          local entry = redis.call('LINDEX', queue, -1 - looked)
+          if not is_before(entry, uid) then break end
+          looked = looked + 1
+          first[place], timed[entry] = entry, true
+        elseif not (timed[uid] and timed[first[place]] and first[place] <= uid) then
+          break
+        end
+        place = place + 1
+      end
+      table.insert(first, place, uid)
+      count = count + 1
+    end
   end
-  redis.call('RPUSH', queue, passed[1] or uid)
-  for i = 1, #passed do redis.call('LSET', queue, -1 - i, passed[i + 1] or uid) end
+  -- What was looked at moves on, the first of it first, so that none is ever without a place.
+  local new = {}
+  for i = 1, count do new[i] = first[count + 1 - i] end
+  if count > 0 then redis.call('RPUSH', queue, unpack(new)) end
+  for i = count + 1, #first do redis.call('LSET', queue, -i, first[i]) end
 end
 """,
     "give_back": """
 -- needs: front in_flight
--- Give an item in flight back, to the front of the queue.
-local function give_back(uid, token, uncounted)
-  local place, about = in_flight(uid, token)
-  if not place then return 0 end
-  retire(uid, about, HANDED_BACK, uncounted)
-  make_next(uid, about)
-  leave(place, uid)
-  return 1
+-- Give items in flight back, newest first, to the front of the queue; how many there were.
+local function give_back(uids, tokens, uncounted)
+  local back, abouts, places = {}, {}, {}
+  for i, uid in ipairs(uids) do
+    local place, about = in_flight(uid, tokens[i])
+    if place and not places[uid] then
+      retire(uid, about, HANDED_BACK, uncounted)
+      back[#back + 1], abouts[#abouts + 1], places[uid] = uid, about or '', place
+    end
+  end
+  make_next(back, abouts)
+  for _, uid in ipairs(back) do leave(places[uid], uid) end
+  return #back
 end
 """,
     "forget": """
@@ -1521,9 +1544,9 @@ HAND_BACK = Script(
 local all = (#ARGV - rest + 1) / 2
 if repeated then return tonumber(told or all) end
 lift_memory_limit()
-local settled = 0
-for i = rest, #ARGV, 2 do settled = settled + give_back(ARGV[i], ARGV[i + 1], uncounted) end
-return answer(settled, all)
+local uids, tokens = {}, {}
+for i = rest, #ARGV, 2 do uids[#uids + 1], tokens[#tokens + 1] = ARGV[i], ARGV[i + 1] end
+return answer(give_back(uids, tokens, uncounted), all)
 """,
     reply=int,
 )
@@ -1538,7 +1561,9 @@ UNDO = Script(
 if latest >= tonumber(number) then return 1 end
 lift_memory_limit()
 local uids = latest == number - 1 and split(known) or {}
-for i = #uids, 1, -1 do give_back(uids[i], token, 1) end
+local newest_first, tokens = {}, {}
+for i = #uids, 1, -1 do newest_first[#uids + 1 - i], tokens[i] = uids[i], token end
+give_back(newest_first, tokens, 1)
 note_claim(' ')
 if watching ~= '' then
   stop_watching(watching)
@@ -1727,8 +1752,8 @@ local function of_list(list)
     return turned
   end, list)
 end
--- Whether an entry of an item that has ghosts is one: the item is out, or elsewhere, or once more in
--- the list, behind that. As where it is taken, no more than 10000 places are looked at, four times.
+-- Whether an entry of an item that has ghosts is one: the item is out, or elsewhere, or once more
+-- in the list, behind that. As where it is taken, 10000 places are looked at, four times.
 local function is_ghost(uid, list, place, about)
   if list == '' or not string.find(about, ' g%d+$') then return false end
   if not string.find(about, '^%d+ 0 ') then return true end
@@ -2800,6 +2825,12 @@ class _AsyncPool:
             if line is self.line and not line.closed:  # others may have found it lost
                 return line
             await self.renew(line.epoch)
+        if self._opening is not None:
+            try:
+                return await _outcome(self._opening, end)
+            except TimeoutError:  # that of who began it may have come long before this one's
+                if time.monotonic() >= end:
+                    raise
         if self._opening is None:
             self._opening = asyncio.create_task(self._open_shared(_for_all(end)))
             self._opening.add_done_callback(self._opened)
@@ -4886,11 +4917,12 @@ def _run(step: Awaitable[R]) -> R:
     """The result of a step whose hooks never suspend."""
     if isinstance(step, _Call):
         return step.queue._carry_out_now(step)  # type: ignore[no-any-return]
-    coroutine = cast("Coroutine[Any, Any, R]", step)
+    coroutine: Any = step
     try:
         coroutine.send(None)
     except StopIteration as done:
-        return cast(R, done.value)
+        # Without a call: a handler that raised in it would leave an item with nobody.
+        return done.value  # type: ignore[no-any-return]
     coroutine.close()
     raise RuntimeError(f"the blocking step {step!r} suspended")
 

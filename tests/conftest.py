@@ -46,7 +46,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
 @pytest.fixture
 def own_server() -> Iterator[servers.Server]:
     """A server of the test's own, to be killed; its data outlives that."""
-    with servers.Server(servers.find(), None, "--appendonly", "yes") as running:
+    # With everysec a server whose disk is busy answers first, and writes up to two seconds later.
+    log = ("--appendonly", "yes", "--appendfsync", "no")
+    with servers.Server(servers.find(), None, *log) as running:
         yield running
 
 

@@ -153,7 +153,9 @@ def test_a_subclass_may_have_an_interval_of_its_own(make: Make, client: redis.Re
     class Slow(SafeRedisQueue[bytes]):
         AUTOCLEAN_INTERVAL = 1000
 
-    make(Slow).get(-1)
+    queue = make(Slow)
+    queue.put("a")
+    assert queue.get(-1).uid
     assert client.ttl("srq:test:backuplock") > 900
     assert make(Slow, autoclean_interval=3).AUTOCLEAN_INTERVAL == 3
     assert make(Slow, autoclean_interval=None).AUTOCLEAN_INTERVAL is None

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 import saferedisqueue
 from helpers import Asyncio, Face, Make, eventually, within
@@ -90,7 +92,7 @@ def test_the_queues_of_a_client_hold_one_connection_one_after_the_other(
 def test_the_calls_of_all_tasks_share_one_connection(server: Server, lines: Lines) -> None:
     async def work(queue: AsyncSafeRedisQueue[bytes]) -> None:
         await queue.put(b"a")
-        await queue.ack((await queue.get(-1)).uid or "")
+        await queue.ack((await queue.get(60)).uid or "")  # which does not wait: there is one
 
     async def test() -> None:
         async with AsyncSafeRedisQueue(url=server.url, name="test", **lines.named) as queue:
@@ -279,7 +281,10 @@ def test_who_is_cancelled_while_connections_are_closed_closes_them_all(
     async def test() -> None:
         for turns in range(12):
             queue = AsyncSafeRedisQueue[bytes](url=server.url, name="test", **lines.named)
-            await asyncio.gather(*(queue.get(0.1) for _ in range(10)))
+            gets = [asyncio.create_task(queue.get()) for _ in range(10)]
+            await until(lambda: lines.waiting == 10, 10)
+            await queue.put_many(["a"] * 10)
+            await asyncio.wait(gets)
             assert lines.now >= 10
             closing = asyncio.create_task(queue.close())
             for _ in range(turns):
@@ -318,6 +323,39 @@ def test_who_is_cancelled_while_a_connection_is_looked_at_keeps_no_place(
                 assert await queue.exists("a") is False
         await queue.close()
         await client.aclose()
+
+    asyncio.run(test())
+
+
+def test_who_joins_the_opening_of_a_connection_has_its_own_time_for_it(
+    server: Server, lines: Lines
+) -> None:
+    """A call that is sent again need not fail because the try before it was not over yet."""
+    tries = 0
+    late = asyncio.Event()
+
+    class Late(redis.asyncio.UnixDomainSocketConnection):
+        async def connect(self) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                await late.wait()
+                raise redis.TimeoutError
+            await super().connect()
+
+    async def test() -> None:
+        once = {"retry": Retry(NoBackoff(), 0), **lines.named}
+        pool = redis.asyncio.ConnectionPool(connection_class=Late, path=server.socket, **once)
+        client = redis.asyncio.Redis(connection_pool=pool)
+        queue = AsyncSafeRedisQueue[bytes](client=client, name="test")
+        first, second = (asyncio.create_task(queue.exists("a", timeout=60)) for _ in range(2))
+        await until(lambda: tries, 10)
+        late.set()
+        await asyncio.wait((first, second))
+        assert isinstance(first.exception(), redis.TimeoutError)
+        assert second.result() is False
+        assert tries == 2
+        await queue.close()
 
     asyncio.run(test())
 

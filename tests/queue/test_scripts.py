@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from typing import Any
 
 import pytest
@@ -300,6 +301,18 @@ def test_what_is_handed_back_under_random_uids_stands_in_the_order_in_which_it_w
     assert snapshot(client)["queue"] == uids[::-1]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [(A.replace("-7", "-4"), B), (A, B.replace("-7", "-4")), ("a" * 36, B)]
+)
+def test_36_characters_that_are_no_uuid_of_version_7_tell_no_time(
+    queue: Any, client: redis.Redis, first: str, second: str
+) -> None:
+    seed(client, items={first: "", second: ""}, queue=[first], ackbuf=[second])
+    seed(client, meta={first: "0 0 < ", second: OUT["a"]})
+    assert hand_back(queue, second) == 1
+    assert snapshot(client)["queue"] == [first, second]
+
+
 def test_a_hand_back_passes_a_hundred_at_most(queue: Any, client: redis.Redis) -> None:
     uids = [uid_of(n) for n in range(150)]
     late = uid_of(200)
@@ -307,6 +320,32 @@ def test_a_hand_back_passes_a_hundred_at_most(queue: Any, client: redis.Redis) -
     seed(client, meta={**dict.fromkeys(uids, "0 0 < "), late: OUT["a"]})
     assert hand_back(queue, late) == 1
     assert snapshot(client)["queue"] == [*uids[:99:-1], late, *uids[99::-1]]
+
+
+@pytest.mark.parametrize("seed_of_chance", range(30))
+def test_many_that_are_handed_back_in_one_call_end_as_one_by_one(
+    queue: Any, client: redis.Redis, seed_of_chance: int
+) -> None:
+    """Also callers' own uids, of a priority, settled meanwhile, named twice, or in any order."""
+    chance = random.Random(seed_of_chance)
+    uids = [uid_of(n) if chance.random() < 0.9 else f"own{n}" for n in range(300)]
+    out = set(chance.sample(uids, chance.randrange(1, 150)))
+    listed = [uid for uid in uids if uid not in out]
+    metas = {uid: "0 0 < " if chance.random() < 0.95 else "1 0 - " for uid in listed}
+    metas |= {uid: chance.choice([OUT["a"]] * 9 + [f"{OUT['a']}5", "2 5 x "]) for uid in out}
+    back = chance.choice([sorted(out, reverse=True), [*out, *chance.sample([*out], 1)]])
+    ends = []
+    for size in (len(back), 1):
+        client.flushall()
+        seed(client, items=dict.fromkeys(uids, ""), queue=listed[::-1], meta=metas)
+        seed(client, leases=dict.fromkeys(out, NOW + 5))
+        count = 0
+        for i in range(0, len(back), size):
+            args = (part for uid in back[i : i + size] for part in (uid, "tok"))
+            count += call(queue, HAND_BACK, 1, *args)
+        check_places(client)
+        ends.append((count, snapshot(client)))
+    assert ends[0] == ends[1]
 
 
 def test_a_hand_back_puts_what_was_handed_behind_it(queue: Any, client: redis.Redis) -> None:

@@ -29,7 +29,7 @@ from moves import (
     stopped,
     used_slot,
 )
-from saferedisqueue import CLAIM, FORWARD, PUT, PUT_NEW, _uid
+from saferedisqueue import CLAIM, FORWARD, HAND_BACK, PUT, PUT_NEW, _uid
 
 
 @pytest.fixture
@@ -75,6 +75,27 @@ def test_a_forward_that_is_stopped_loses_nothing(queue: Any, client: redis.Redis
         assert "a" in keys.get("items", {}) or "new" in keys["to_items"], f"lost at command {k}"
         assert "new" not in keys.get("to_items", {}) or "new" in keys["to_queue"]
     assert k > 1
+
+
+def test_a_hand_back_of_many_among_others_that_is_stopped_loses_nothing(
+    queue: Any, client: redis.Redis
+) -> None:
+    """They change places in the list: each entry is written nearer to the front, then over."""
+    uids = [f"{n:08d}-0000-7000-8000-000000000000" for n in range(12)]
+    others, back = uids[::2], uids[1::2]
+    for k in range(1000):
+        client.flushall()
+        seed(client, items=dict.fromkeys(uids, ""), queue=others[::-1], ackbuf=back)
+        seed(client, meta=dict.fromkeys(others, "0 0 < ") | dict.fromkeys(back, OUT["a"]))
+        slot = new_slot(queue, HAND_BACK)
+        args = [1, *(part for uid in back[::-1] for part in (uid, "tok"))]
+        failure(queue, stopped(HAND_BACK, k), *args, slot=slot)
+        if not is_stopped(client):
+            break
+        check_nothing_lost(client, set(uids))
+        assert sorted(drain_later(queue, client)) == uids, f"after a stop at command {k}"
+    assert snapshot(client)["queue"] == uids[::-1]
+    assert k > 30
 
 
 @each_call("move")

@@ -39,8 +39,10 @@ class Trace:
         self.lock: tuple[Any, float] = (None, 0)
         # Most traces with few uids, so that they meet often; some with more than a call may move.
         many = self.random.choice((2, 4, 4, 4, 300))
-        # By those of 36 characters the queue can tell which was put first.
-        self.uids = [f"u{n}".ljust(self.random.choice((1, 36, 36)), "-") for n in range(many)]
+        # By UUIDs of version 7 the queue can tell which was put first.
+        forms = ("u{}", "{:08x}-0000-4", "{:08x}-0000-7", "{:08x}-0000-7", "{:08x}-0000-7")
+        self.uids = [self.random.choice(forms).format(n) for n in range(many)]
+        self.uids = [uid.ljust(36, "-") if "-" in uid else uid for uid in self.uids]
         self.is_long = self.random.random() < 0.1
         self.calls: dict[str, list[tuple[str, Args] | None]] = {"s": [], "t": [], "slot": []}
         self.claims: dict[str, list[tuple[str, Args] | None]] = {"s": [], "t": [], "slot": []}
@@ -163,6 +165,8 @@ class Trace:
         about = Meta(1, self.model.now + self.random.choice((0, 0, -7)), f"c:{len(self.steps) + 1}")
         chances = (("g", 0.3), ("b", 0.3), ("a", 0.2), ("w", 0.5))
         how = "".join(letter for letter, chance in chances if self.random.random() < chance)
+        if not how and self.random.random() < 0.5:
+            how = "h"
         watching = self.random.choice((None, None, "any", self.model.watch, self.model.now + 1))
         interval, most = self.random.choice((INTERVAL, INTERVAL, None)), None
         if self.random.random() < 0.3:

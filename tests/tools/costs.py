@@ -16,11 +16,11 @@ import redis
 
 import servers
 from helpers import call, eventually, lapse
+from moves import NOW, claiming, new_slot
 from saferedisqueue import CLAIM, Item, SafeRedisQueue
 
 LIMIT = 10.0  # ms
 MILLION = 1_000_000
-NOW = 1_700_000_000_000
 HOUR = 3_600_000
 
 # Fills a place with ARGV[4] items from number ARGV[3] on, and their score, if it is a sorted set.
@@ -61,13 +61,15 @@ class Filled:
         self.queue._at = NOW
         self._measure(self.queue)
         self.client.set(self.queue.BACKUP_LOCK, 1, ex=3600)  # until lapse
-        self.fill("queue", MILLION)
-        self.held = self.fill("ackbuf", 100_000, OUT)
+        self.ready = self.fill("queue", MILLION)
+        self.out = self.fill("ackbuf", 100_000, OUT)
         self.fill("backup", 100_000, OUT)
         self.leased = self.fill("leases", 50_000, OUT, NOW + HOUR)
         self.fill("leases", 20_000, OUT, NOW - HOUR)
         self.delayed = self.fill("delayed", 100_000, "", NOW + HOUR)
         self.fill("delayed", 20_000, "", NOW - HOUR)
+        self.handed = self.fill("handed", 1000)
+        self.held = self.fill("held", 100_000, "0 0 - ", NOW)
         self.fill("priority", 50_000, "", -5 * 2**43 + NOW)
         self.fill("priority", 50_000, "", 5 * 2**43 + NOW)
         self.fill_dead()
@@ -113,49 +115,63 @@ class Filled:
     def operations(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Every public one, in an order in which each finds the queue as large as can be."""
         queue, chance = self.queue, random.Random(1)
-        held, leased = self.held[::-1], self.leased  # oldest last, as in the list
+        out, leased = self.out[::-1], self.leased  # oldest last, as in the list
         scattered = chance.sample(range(1000, 99_000), 90)
-        any_held = (held[n] for n in scattered)
+        any_out = (out[n] for n in scattered)
         any_leased = iter(chance.sample(leased, 8000))
         taken: list[Item[bytes]] = []
 
         yield "put", lambda: [queue.put("a") for _ in range(20)]
-        yield "put, there already", lambda: queue.put("a", uid=held[0])
+        yield "put, there already", lambda: queue.put("a", uid=out[0])
         yield "put, later", lambda: [queue.put("a", delay=60) for _ in range(20)]
+        yield "put, soon", lambda: [queue.put("a", delay=0.5) for _ in range(20)]
+        yield "put, held", lambda: [queue.put("a", held=True) for _ in range(20)]
         yield "put, priority", lambda: [queue.put("a", priority=5) for _ in range(20)]
         yield "put_many 1000", lambda: queue.put_many(["a"] * 1000)
         yield "put_many 1000, later", lambda: queue.put_many(["a"] * 1000, delay=60)
         yield "put_many 1000, priority", lambda: queue.put_many(["a"] * 1000, priority=-5)
         yield "get, 20,000 due and 20,000 leases lapsed", lambda: self.get_all_that_came_back()
         yield "get", lambda: [queue.get() for _ in range(20)]
+        yield "get, the short way", lambda: self.from_queue(queue.get, 20)
+        yield "get_many 250, the short way", lambda: self.from_queue(lambda: queue.get_many(250), 9)
         yield "get, lease", lambda: [queue.get(0, 60) for _ in range(20)]
         yield "get_many 1000", lambda: taken.extend(queue.get_many(1000))
         yield "get, autoclean over 100,000", self.autoclean
         yield "get, 1000 ghosts", self.get_past_ghosts
         yield "get, failed by 3.0.0", self.get_past_copies
-        yield "ack", lambda: [queue.ack(uid) for uid in held[:20]]
-        yield "ack, any", lambda: [queue.ack(next(any_held)) for _ in range(20)]
+        yield "ack", lambda: [queue.ack(uid) for uid in out[:20]]
+        yield "ack, any", lambda: [queue.ack(next(any_out)) for _ in range(20)]
         yield "ack, leased", lambda: [queue.ack(next(any_leased)) for _ in range(20)]
-        yield "ack_many", lambda: queue.ack_many(next(any_held) for _ in range(10))
+        yield "ack_many", lambda: queue.ack_many(next(any_out) for _ in range(10))
         yield "ack_many 1000, leased", lambda: queue.ack_many(item.uid for item in taken)
-        yield "touch", lambda: [queue.touch(next(any_held)) for _ in range(10)]
+        yield "touch", lambda: [queue.touch(next(any_out)) for _ in range(10)]
         yield "touch, leased", lambda: [queue.touch(next(any_leased)) for _ in range(20)]
-        yield "fail", lambda: [queue.fail(next(any_held)) for _ in range(10)]
-        yield "fail, later", lambda: [queue.fail(next(any_held), 60) for _ in range(10)]
+        yield "fail", lambda: [queue.fail(next(any_out)) for _ in range(10)]
+        yield "fail, later", lambda: [queue.fail(next(any_out), 60) for _ in range(10)]
         yield "fail, leased", lambda: [queue.fail(next(any_leased)) for _ in range(20)]
         yield (
             "fail_many 1000, leased",
             lambda: queue.fail_many(item.uid for item in queue.get_many(1000)),
         )
-        yield "bury", lambda: [queue.bury(next(any_held)) for _ in range(10)]
+        yield "bury", lambda: [queue.bury(next(any_out)) for _ in range(10)]
         yield "bury, leased", lambda: [queue.bury(next(any_leased)) for _ in range(20)]
-        yield "forward", lambda: [queue.forward(next(any_held), "to", "a") for _ in range(10)]
-        yield "remove", lambda: [queue.remove(next(any_held)) for _ in range(9)]
+        yield "forward", lambda: [queue.forward(next(any_out), "to", "a") for _ in range(10)]
+        yield "remove", lambda: [queue.remove(next(any_out)) for _ in range(9)]
+        yield "remove, deep inside", lambda: [queue.remove(uid) for uid in self.ready[5000:5020]]
+        yield (
+            "put, over a ghost",
+            lambda: [queue.put("a", uid=uid) for uid in self.ready[5000:5020]],
+        )
+        yield "remove, handed", lambda: [queue.remove(uid) for uid in self.handed[500:520]]
+        yield "remove, held", lambda: [queue.remove(uid) for uid in self.held[:20]]
+        yield "release", lambda: [queue.release(uid) for uid in self.held[20:40]]
+        yield "get, ghosts that are noted", self.get_past_noted_ghosts
+        yield "hand back 250 behind 250 others", self.hand_back
         yield "remove, ready", lambda: [queue.remove(item.uid) for item in queue.peek(20)]
         yield "remove, delayed", lambda: [queue.remove(uid) for uid in self.delayed[:20]]
         yield "remove, dead", lambda: [queue.remove(letter.uid) for letter in queue.dead(20)]
         yield "peek 1000", lambda: queue.peek(1000)
-        yield "exists", lambda: [queue.exists(uid) for uid in held[:20]]
+        yield "exists", lambda: [queue.exists(uid) for uid in out[:20]]
         yield "stats", queue.stats
         yield "qsize", queue.qsize
         yield "join", lambda: queue.join(-1)
@@ -182,14 +198,39 @@ class Filled:
         ):
             self.queue.get(0, 60)
 
+    def from_queue(self, use: Callable[[], Any], times: int = 1) -> None:
+        """What is taken meanwhile is from the list, which is what it is without priorities."""
+        aside = [f"srq:test:{key}" for key in ("priority", "handed")]
+        for key in aside:
+            self.client.rename(key, f"aside:{key}")
+        for _ in range(times):
+            use()
+        for key in aside:
+            self.client.rename(f"aside:{key}", key)
+
     def get_past_ghosts(self) -> None:
         self.client.rpush(self.queue.QUEUE_KEY, *(f"ghost {n}" for n in range(1500)))
-        self.queue.get()
+        self.from_queue(self.queue.get)
 
     def get_past_copies(self) -> None:
         """3.0.0's fail leaves meta as the delivery has written it."""
-        self.client.rpush(self.queue.QUEUE_KEY, *self.held[50_000:50_008])
-        self.queue.get_many(5)
+        self.client.rpush(self.queue.QUEUE_KEY, *self.out[50_000:50_008])
+        self.from_queue(lambda: self.queue.get_many(5))
+
+    def get_past_noted_ghosts(self) -> None:
+        """Each is looked for in ten thousand places of both lists."""
+        again = self.ready[5000:5010]
+        self.client.rpush(self.queue.QUEUE_KEY, *again)
+        self.from_queue(lambda: self.queue.get_many(20))
+
+    def hand_back(self) -> None:
+        first, second = self.queue.put_many(["a"] * 250), self.queue.put_many(["a"] * 250)
+        self.client.ltrim(self.queue.QUEUE_KEY, 500, -1)
+        self.client.rpush(self.queue.QUEUE_KEY, *second[::-1], *first[::-1])
+        batches: list[list[Item[bytes]]] = []
+        self.from_queue(lambda: batches.append(self.queue.get_many(250)), 2)
+        for items in batches:
+            assert self.queue.hand_back([item.uid for item in reversed(items)]) == 250
 
     def consume(self, prefetch: int) -> None:
         with self.queue.consume(prefetch) as items:
@@ -267,8 +308,10 @@ def put_as_3_0_0(client: redis.Redis) -> None:
 
 
 def claim_all(queue: SafeRedisQueue[bytes]) -> None:
-    while call(queue, CLAIM, queue._take_slot().token, "", "", 250, "", 0, "", 0)[3:]:
-        pass
+    while True:
+        slot = new_slot(queue, CLAIM)
+        if not call(queue, CLAIM, *claiming(slot.token, count=250), slot=slot)[3:]:
+            return
 
 
 def show_costs(costs: dict[str, float]) -> None:

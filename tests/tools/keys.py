@@ -23,7 +23,7 @@ class Limits(NamedTuple):
     reach: int = 1000  # from either end of the list, to take out what is removed
     proof: int = 10_000  # from the front, to find the other entry of a uid
     mended: int = 600_000
-    uid: int = 36  # the length of one of the queue's own
+    uid: str = "[0-9a-f-]{14}7.{21}"  # the form of one of the queue's own
 
 
 LIMITS = Limits()

@@ -6,6 +6,7 @@ Each rule that the design rests on has a name, and can be left out: `without`.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from keys import (
@@ -193,7 +194,8 @@ def empty_handed(k: Keys) -> None:
 
 def is_before(k: Keys, entry: str, uid: str) -> bool:
     """Whether this entry of the list was handed back, and put before `uid`."""
-    if not len(entry) == len(uid) == k.limits.uid or entry > uid:
+    tells_time = re.compile(k.limits.uid).fullmatch
+    if not (tells_time(entry) and tells_time(uid)) or entry > uid:
         return False
     return is_latest(HANDED_BACK, k.meta.get(entry)) and entry in k.items
 
@@ -273,7 +275,7 @@ def take_out(k: Keys, uid: str, reach: int) -> int:
 
 
 def leave_wherever(k: Keys, uid: str, about: Meta | None, reach: int) -> int:
-    """1 if its entry in the list stays, as a ghost, else 0."""
+    """How many ghosts there are more: 1 if its entry in the list stays, -1 if a ghost goes too."""
     found = int(k.lrem(k.ackbuf, uid) or k.lrem(k.backup, uid))
     if found and not (about is not None and about.time == 0):
         return 0
@@ -281,8 +283,8 @@ def leave_wherever(k: Keys, uid: str, about: Meta | None, reach: int) -> int:
     for zset in (k.delayed, k.priority, k.held, k.dead):
         found += k.drop(zset, uid)
     k.drop(k.reasons, uid)
-    found += take_out(k, uid, reach)
-    return int(not found and k.rule("ghosts are counted"))
+    more = max(1 - found - take_out(k, uid, reach), -1)
+    return more if k.rule("ghosts are counted") else 0
 
 
 def forget_places(k: Keys, *mine: tuple[str, Meta | None]) -> None:
@@ -294,7 +296,7 @@ def forget_places(k: Keys, *mine: tuple[str, Meta | None]) -> None:
         is_out = about is not None and about.time != 0
         # Of several, what a list of those in flight has may stay: it is dropped when it comes back.
         if not leased and (len(mine) == 1 or not is_out):
-            ghosts += leave_wherever(k, uid, about, reach)
+            ghosts = max(ghosts + leave_wherever(k, uid, about, reach), 0)
         if ghosts:
             forget_meta(k, uid, ghosts)
         else:

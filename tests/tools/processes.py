@@ -17,7 +17,7 @@ from model import CALLS, Terms
 INTERVAL = 1  # time goes on by one; so lasts an autoclean interval
 START = 100
 # What is removed while it is ready is too deep in the list to be found: there is always a ghost.
-SMALL = Limits(clean=1, due=3, skip=3, searches=2, reach=0, mended=10, uid=1)
+SMALL = Limits(clean=1, due=3, skip=3, searches=2, reach=0, mended=10, uid=".")
 
 
 class Budget(NamedTuple):
