@@ -1286,11 +1286,13 @@ local function next_ready()
   end
   return priority, first[1]
 end
+local took_entry = false  -- whether of the list
 local function take_away(from, uid)
   if from == priority then
     redis.call('ZREM', priority, uid)
   else
     redis.call('RPOP', from)
+    took_entry = true
   end
 end
 -- An item that was delivered before, or has ghosts, may stand elsewhere too. Long lists are
@@ -1396,7 +1398,16 @@ end
 if verdict == -1 and not out[1] and string.find(how, 'w', 1, true) then
   return took_nothing(to_watch(now, slice))
 end
--- Who goes leaves to another what a bell, or its watch, was for.
+-- Who goes leaves to another what a bell, or its watch, was for; and what it was handed, where it
+-- took a priority instead.
+if out[1] and not took_entry and string.find(how, 'b', 1, true) then
+  if redis.call('LINDEX', handed, 0) == '' then
+    redis.call('LREM', handed, 1, '')
+    bell = true
+  else
+    redis.call('LMOVE', handed, queue, 'LEFT', 'RIGHT')
+  end
+end
 if ranked and out[1] and redis.call('EXISTS', priority) == 1 then ring() end
 if bell or watching ~= '' then pass_on(now, slice) end
 if not out[1] then return took_nothing(verdict) end

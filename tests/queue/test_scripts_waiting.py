@@ -577,6 +577,34 @@ def test_a_bell_for_a_priority_is_passed_on_to_another(queue: Any, client: redis
     assert claim(queue, "new", "bw")[0] == b"b"
 
 
+def test_who_takes_a_priority_leaves_to_another_what_its_wait_was_handed(
+    queue: Any, client: redis.Redis
+) -> None:
+    """Else that stands in no list that those see who wait."""
+    seed(client, items=dict.fromkeys("abc", ""), priority={"a": -5}, handed=["c", "b"])
+    assert claim(queue, "new", "bw")[0] == b"a"
+    assert lists(client) == (["c"], ["b"]), "the order stays"
+
+
+def test_who_takes_a_priority_leaves_to_another_what_its_bell_was_for(
+    queue: Any, client: redis.Redis
+) -> None:
+    """One bell may be for both, a priority and what is due."""
+    seed(client, items=dict.fromkeys("ab", ""), priority={"a": -5}, handed=[""])
+    seed(client, delayed={"b": NOW + 500})
+    assert claim(queue, "new", "bw")[0] == b"a"
+    assert lists(client) == ([""], [])
+
+
+@pytest.mark.parametrize("how", ["w", "bw"])
+def test_a_bell_that_was_handed_is_dropped_with_the_priority_it_was_for(
+    queue: Any, client: redis.Redis, how: str
+) -> None:
+    seed(client, items={"a": ""}, priority={"a": -5}, handed=[""])
+    assert claim(queue, "new", how)[0] == b"a"
+    assert lists(client) == ([], [""] if how == "w" else [])
+
+
 def test_bells_do_not_circulate(queue: Any, client: redis.Redis) -> None:
     """Nothing is due within a slice: who is woken drops it, and it is gone."""
     seed(client, items={"a": ""}, delayed={"a": NOW + 10**6}, queue=[""])

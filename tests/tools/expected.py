@@ -186,6 +186,13 @@ class Expected:
         if not self.paused and self.handed:
             self.line.insert(0, self.handed.pop())
 
+    def _leave_what_was_handed(self) -> None:
+        """To another, by one who took something of a priority instead."""
+        if self.handed[-1:] == [""]:
+            self.handed.pop()
+        else:
+            self.pass_on()
+
     def put_handed_back(self) -> None:
         self.line[:0] = self.handed
         self.handed.clear()
@@ -248,6 +255,9 @@ class Expected:
             self.ghosts.clear()
         if verdict == NOTHING and not out and "w" in how:
             return Claimed([], self._to_watch(), True)
+        if out and "b" in how and not self._took_entry:
+            bell = bell or self.handed[-1:] == [""]  # which it was handed, as all that it leaves
+            self._leave_what_was_handed()
         if ranked and out and self.ranked:
             self.ring()
         if bell or watching != "":
@@ -274,7 +284,7 @@ class Expected:
     def _take_some(self, wanted: int, terms: Terms, how: str) -> tuple[list[Delivered], int, bool]:
         """From the front; the verdict, and whether there was a bell."""
         out: list[Delivered] = []
-        bell, self._searches = False, 0
+        bell, self._searches, self._took_entry = False, 0, False
         while len(out) < wanted and self._searches < SEARCHES:
             uid = next(iter(self.ready()), None)
             if uid is None:
@@ -336,6 +346,7 @@ class Expected:
         where = self._where()
         if isinstance(where, list):
             where.pop(0)
+            self._took_entry = True
         else:
             del where[uid]
 

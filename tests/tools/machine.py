@@ -193,6 +193,11 @@ WAITS = (
     "time",
     "hand back",
 )
+# Delay and priority of what is put meanwhile.
+PUTS: tuple[tuple[int | None, int], ...] = (
+    *((None, 0), (None, 0), (None, 1), (None, 1), (None, 5), (None, -2)),
+    *((1, 0), (HOUR // 2, 0), (HOUR, 0), (HOUR, 0), (HOUR, 1), (2 * HOUR, 0), (5 * HOUR, 0)),
+)
 
 
 class Loop:
@@ -577,8 +582,7 @@ class QueueMachine(RuleBasedStateMachine):
             elif what == "begin" and len(self.waiting) < 3:
                 self.a_get_begins(i % len(FLEET))
             elif what == "put":
-                delay = (None, 1, HOUR // 2, HOUR, 2 * HOUR)[i % 5]
-                self.put_many(0, [b""], delay, i % 3 // 2, False, "")
+                self.put_many(0, [b""], *PUTS[i], False, "")
             elif what == "hand back" and self.got:
                 self.hand_back(0, [(i, "as got")], True, "")
             elif what == "wake" and any(w.parked.catches for _, w in self.waiting):

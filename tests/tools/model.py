@@ -165,6 +165,7 @@ class Claim:
         self.taken: list[str] = []
         self.found: list[Any] = []
         self.searches = 0
+        self.took_entry = False  # whether of the list
 
     def note(self, *uids: str) -> None:
         self.k.set(self.k.last, (self.slot, (self.number, uids)))
@@ -288,6 +289,7 @@ class Claim:
         if place is self.k.priority:
             self.k.drop(self.k.priority, uid)
         else:
+            self.took_entry = True
             self.k.rpop(place)
 
     def stands_elsewhere(self, place: Any, uid: str, time: int) -> bool:
@@ -387,7 +389,14 @@ class Claim:
                 )  # fmt: skip
             if "w" in self.how:
                 return self.took_nothing(to_watch(k, slice_))
-        # Who goes leaves to another what a bell, or its watch, was for.
+        # Who goes leaves to another what a bell, or its watch, was for; and what it was handed,
+        # where it took a priority instead.
+        if self.taken and not self.took_entry and "b" in self.how:
+            if k.handed and not k.handed[0]:
+                k.lrem(k.handed, "", last=False)
+                bell = True
+            else:
+                k.lmove(k.handed, k.queue, "LEFT RIGHT")
         if ranked and self.taken and k.priority and k.rule("taker rings on"):
             ring(k)
         if (bell and k.rule("a bell is passed on")) or (
