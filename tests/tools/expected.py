@@ -489,20 +489,26 @@ class Expected:
         item.lease = self.now + lease
         return True
 
-    def hand_back(self, uid: str, holder: int | None, uncounted: bool) -> bool:
-        """To its place at the front of the queue; uncounted: as if it had not been got."""
-        item = self.in_flight(uid, holder)
-        if item is None:
-            return False
-        self._end(uid, item)
-        item.deliveries, item.handed_back = max(item.deliveries - uncounted, 0), True
-        self._make_next(uid)
-        return True
+    def hand_back(self, *deliveries: tuple[str, int | None], uncounted: bool) -> int:
+        """In one call, to their places at the front of the queue; how many there were.
+
+        uncounted: as if they had not been got.
+        """
+        back = []
+        for uid, holder in deliveries:
+            item = self.in_flight(uid, holder)
+            if item is not None:
+                self._end(uid, item)
+                item.deliveries, item.handed_back = max(item.deliveries - uncounted, 0), True
+                back.append(uid)
+        for uid in back:
+            self._make_next(uid)
+        return len(back)
 
     def undo(self, out: Iterable[Delivered], watching: int | str = "") -> None:
         """As if that had not been claimed."""
-        for each in reversed([*out]):
-            assert self.hand_back(each.uid, each.number, uncounted=True)
+        back = [(each.uid, each.number) for each in reversed([*out])]
+        assert self.hand_back(*back, uncounted=True) == len(back)
         if watching != "":
             self._stop_watching(watching)
             self._leave_to_another()

@@ -198,6 +198,14 @@ PUTS: tuple[tuple[int | None, int], ...] = (
     *((None, 0), (None, 0), (None, 1), (None, 1), (None, 5), (None, -2)),
     *((1, 0), (HOUR // 2, 0), (HOUR, 0), (HOUR, 0), (HOUR, 1), (2 * HOUR, 0), (5 * HOUR, 0)),
 )
+# Of all that they may do: something goes to the front, and two bells are one.
+SCENES = [
+    [(what, int(i)) for what, _, i in (step.rpartition(" ") for step in scene.split(", "))]
+    for scene in (
+        "put 0, take 0, begin 0, put 0, wake 0, hand back 0, go on 0",
+        "take 0, begin 0, begin 0, put 8, put 2, wake 0, go on 0",
+    )
+]
 
 
 class Loop:
@@ -490,12 +498,21 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(
         members=st.tuples(members, members),
         count=st.integers(1, 4),
+        contents=st.lists(st.sampled_from([b"", b"?"]), max_size=2),
         wanted=st.integers(1, 4),
         trick=tricks,
     )
-    def a_holder_dies(self, members: tuple[int, int], count: int, wanted: int, trick: str) -> None:
-        """What it held may have killed it."""
+    def a_holder_dies(
+        self,
+        members: tuple[int, int],
+        count: int,
+        contents: list[bytes],
+        wanted: int,
+        trick: str,
+    ) -> None:
+        """What it held may have killed it: that is behind others now."""
         self.get_many(members[0], count, HOUR, "")
+        self.put_many(0, contents, None, 0, False, "")
         self._set_time(self.model.now + HOUR * 1000)
         self.all_is_as_expected()
         self.get_many(members[1], wanted, HOUR, trick)
@@ -569,7 +586,10 @@ class QueueMachine(RuleBasedStateMachine):
             self.send(parked.claim.data(None))
         self.model.pass_on()
 
-    @rule(steps=st.lists(st.tuples(st.sampled_from(WAITS), recent), min_size=4, max_size=12))
+    @rule(
+        steps=st.lists(st.tuples(st.sampled_from(WAITS), recent), min_size=4, max_size=12)
+        | st.sampled_from(SCENES)
+    )
     def those_who_wait(self, steps: list[tuple[str, int]]) -> None:
         """For some time nothing else happens."""
         for what, i in steps:
@@ -697,7 +717,12 @@ class QueueMachine(RuleBasedStateMachine):
         """In whatever order: each has its place."""
         chosen = [self._delivery(*each) for each in which]
         back = self._member(member, trick).hand_back([uid for uid, *_ in chosen], uncounted)
-        assert back == sum(self.model.hand_back(*each[:2], uncounted) for each in chosen)
+        # With a lease it is one call for all that follow each other.
+        calls = itertools.groupby(chosen, lambda each: getattr(each[0], "leased", False) or each)
+        assert back == sum(
+            self.model.hand_back(*(each[:2] for each in call), uncounted=uncounted)
+            for _, call in calls
+        )
 
     @rule(order=st.permutations(range(4)), apart=st.booleans())
     def several_hand_back(self, order: list[int], apart: bool) -> None:
@@ -708,7 +733,7 @@ class QueueMachine(RuleBasedStateMachine):
             if place < len(self.got) - before:
                 item, each = self.got[before + place]
                 back = self.queues[i % len(FLEET)].hand_back([item.uid])
-                assert back == self.model.hand_back(each.uid, each.number, uncounted=True)
+                assert back == self.model.hand_back((each.uid, each.number), uncounted=True)
                 if apart:
                     self.get(2, None)
 
@@ -910,8 +935,8 @@ class QueueMachine(RuleBasedStateMachine):
         settled = loop.settled
         loop.consumer.__exit__(*((ValueError, ValueError("no"), None) if error else (None,) * 3))
         self._acked(loop)
-        for _, each in reversed(loop.ahead):
-            self.model.hand_back(each.uid, each.number, uncounted=True)
+        ahead = [(each.uid, each.number) for _, each in reversed(loop.ahead)]
+        self.model.hand_back(*ahead, uncounted=True)
         each = loop.current
         if each is None or settled:
             return
@@ -920,7 +945,7 @@ class QueueMachine(RuleBasedStateMachine):
             most = FLEET[loop.member].max_attempts
             self.model.fail(each.uid, each.number, delay, most, "ValueError: no")
         else:
-            self.model.hand_back(each.uid, each.number, uncounted=False)
+            self.model.hand_back((each.uid, each.number), uncounted=False)
 
     @rule(member=members, error=st.booleans())
     def processing(self, member: int, error: bool) -> None:
