@@ -181,17 +181,8 @@ forms = st.sampled_from(["as got", "as got", "receipt", "plain"])
 
 # What those do who wait, and others beside them.
 WAITS = (
-    "begin",
-    "begin",
-    "put",
-    "put",
-    "wake",
-    "go on",
-    "leave",
-    "arrive",
-    "take",
-    "time",
-    "hand back",
+    *("begin", "begin", "put", "put", "wake", "go on", "leave", "arrive"),
+    *("take", "time", "hand back"),
 )
 # Delay and priority of what is put meanwhile.
 PUTS: tuple[tuple[int | None, int], ...] = (
