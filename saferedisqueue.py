@@ -28,6 +28,8 @@ States of an item, and what moves it:
            delayed <-----------+
                                +--too many deliveries, bury, undecodable--> dead --revive--> ready
 
+    put(held=True) --> held --release--> ready
+
 Keys, all beginning with ``srq:<name>:``; the first five are those of saferedisqueue 3.0.0:
 
     items       hash    uid -> payload, from put until ack
@@ -348,8 +350,8 @@ class Stats(NamedTuple):
     dead       dead letters
     total      all of them
     paused     True after pause
-    held       items that were put with held=True, and not released yet
     oldest     age in seconds of the item that is next, or None: no such item, or a uid without time
+    held       items that were put with held=True, and not released yet
     """
 
     ready: int
@@ -716,12 +718,14 @@ local function retire(uid, about, token, uncounted)
   redis.call('HSET', meta, uid, meta_value(deliveries, BACK, token, score, ghosts))
 end
 """,
-    "front": """
--- needs: ready
--- What waits was handed is the front of the queue; before anything else goes there it is put back.
+    "handed": """
+-- What waits were handed is the front of the queue; before anything else goes there it is put back.
 local function empty_handed()
   while redis.call('LMOVE', handed, queue, 'LEFT', 'RIGHT') do end
 end
+""",
+    "front": """
+-- needs: ready handed
 -- Whether this entry of the list was handed back, and put before `uid`: a UUID of version 7, as are
 -- the queue's own uids, tells when.
 local function tells_time(uid)
@@ -954,8 +958,9 @@ class Script:
         ms or '' for the server's own, as ``clock()`` tells it. What follows begins at ARGV[rest].
     body: the move. It may begin with a line ``-- needs: ...`` that names `PIECES`, whose functions
         it uses then; these use keys by their names, which must be among ``keys``.
-    quick: a shorter way for the most frequent case, before it, which ends as ``body`` would. It has
-        no functions, because each that is made costs as much as a command.
+    quick: a shorter way for the most frequent case, before it, which ends as ``body`` would. It
+        makes as few functions as can be, those of the pieces in its own line ``-- needs:``, because
+        each costs as much as a command.
     slot: the names of the keys of the slot: ``call said`` of a numbered call; ``last`` of a claim;
         '' of what only looks.
     reply: the class of what it answers, int or list (of at least ``least`` values), if that is to
@@ -1255,15 +1260,18 @@ local function hand_out(uid, payload, deliveries)
   local n = #reply
   out[#out + 1], reply[n + 1], reply[n + 2], reply[n + 3] = uid, uid, payload, deliveries
 end
-if latest == tonumber(number) then
+-- What this very claim took before, and still holds. It may have been handed out alone: no more to
+-- it.
+local function taken_before()
   for _, uid in ipairs(split(known)) do
     local place, latest_about = in_flight(uid, token)
     if place == leases then reply[3] = tonumber(redis.call('ZSCORE', leases, uid)) end
     if place then hand_out(uid, redis.call('HGET', items, uid), (meta_fields(latest_about))) end
   end
-  reply[2] = out[1] and -1 or 0  -- they may have been handed out alone: no more to them
+  reply[2] = out[1] and -1 or 0
   return reply
 end
+if latest == tonumber(number) then return taken_before() end
 lift_memory_limit()
 -- A claim that took nothing is noted only if it was sent before: its first copy may be to come.
 local function took_nothing(verdict)
@@ -1348,6 +1356,22 @@ local function deliver(from, uid, payload, latest_about, deliveries, score, ghos
   hand_out(uid, payload, deliveries)
 end
 
+-- And what else becomes of an entry.
+local function drop_ghost(from, uid, latest_about, ghosts)
+  if latest_about then forget_meta(uid, math.max(ghosts - 1, 0)) end
+  take_away(from, uid)
+end
+local function drop_copy(from, uid, about_now)
+  if about_now then redis.call('HSET', meta, uid, about_now) end
+  take_away(from, uid)
+end
+local function let_die(from, uid, about_now)
+  redis.call('HSET', meta, uid, about_now)
+  redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
+  redis.call('ZADD', dead, now, uid)
+  take_away(from, uid)
+end
+
 local looked, bytes, bell, verdict = 0, 0, false, 0
 local has_others = string.find(how, 'h', 1, true)
 while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches < 4 do
@@ -1366,19 +1390,13 @@ while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches
   local alone = delivery ~= OVER and delivery ~= HANDED_BACK
   if not payload or uid == '' then
     bell = bell or uid == ''
-    if latest_about then forget_meta(uid, math.max(ghosts - 1, 0)) end
-    take_away(from, uid)
+    drop_ghost(from, uid, latest_about, ghosts)
   elseif copy then
-    if others ~= ghosts then
-      redis.call('HSET', meta, uid, meta_value(deliveries, time, delivery, score, others))
-    end
-    take_away(from, uid)
+    local fewer = others ~= ghosts and meta_value(deliveries, time, delivery, score, others)
+    drop_copy(from, uid, fewer)
   elseif most ~= '' and deliveries >= tonumber(most) then
     -- With a time that says so where it was brought back by a 3.0.0, or in a shorter interval.
-    redis.call('HSET', meta, uid, meta_value(deliveries, BACK, delivery, score, others))
-    redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
-    redis.call('ZADD', dead, now, uid)
-    take_away(from, uid)
+    let_die(from, uid, meta_value(deliveries, BACK, delivery, score, others))
   elseif alone and (has_others or out[1]) then
     verdict = -1
     break
@@ -1728,12 +1746,12 @@ RESUME = Script(
     "queue handed meta paused",
     "",
     """
--- needs: unlimited
+-- needs: unlimited handed
 -- End a pause. What those who wait were handed in it is put back, which wakes as many. Returns 1.
 if repeated then return 1 end
 lift_memory_limit()
 redis.call('DEL', paused)
-while redis.call('LMOVE', handed, queue, 'LEFT', 'RIGHT') do end
+empty_handed()
 return answer(1, 1)
 """,
     reply=int,
@@ -5082,7 +5100,10 @@ class SafeRedisQueue(_Steps[T]):
         up the server.
     durable: a number of replicas that must have an item before put returns; or ``"fsync"``: the
         server must have it on disk. NotDurable otherwise, after ``durable_timeout`` seconds.
-    wait_slice: seconds; a get that waits asks the server anew as often.
+    wait_slice: seconds, at least 0.01; a get that waits asks the server anew as often. What lapses,
+        or was handed to a get that died, is noticed up to so much later. All queues of a name
+        should have the same, those that put too: what they delay wakes somebody only if it is due
+        within it.
 
     Raises TypeError or ValueError for arguments that are unknown, contradictory or out of range,
     WrongClient for an asyncio client.

@@ -713,3 +713,38 @@ def test_a_waiting_get_puts_the_undecodable_aside_and_waits_on(
         eventually(lambda: client.exists("srq:test:dead"))
         make().put("ä")
         assert waiting.result().payload == "ä"
+
+
+def test_what_lapsed_comes_back_soon_though_something_is_always_ready(
+    make: Make, client: redis.Redis
+) -> None:
+    queue = make()
+    queue.put("a")
+    queue.get(-1, lease=0.1)
+    queue.put("b")
+    end = time.monotonic() + 5  # a claim keeps house four times a second
+    while (item := queue.get(-1)).attempts == 1:
+        assert time.monotonic() < end
+        queue.ack(item.uid)
+        queue.put("b")
+    assert item.payload == b"a"
+
+
+def test_what_producers_with_different_clocks_put_is_got_in_the_order_of_put(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they hand back too, of each producer."""
+    behind, ahead, uids, real = make(), make(), [], time.time_ns
+    for n in range(6):
+        for producer, hours in ((ahead, 1), (behind, -1)):
+            monkeypatch.setattr(saferedisqueue, "_latest_uid_time", 0)  # another process
+            set_off = hours * 3_600_000_000_000
+            monkeypatch.setattr(time, "time_ns", lambda off=set_off: real() + off)
+            uids.append(producer.put(str(n)))
+    items = [behind.get(-1) for _ in uids]
+    assert [item.uid for item in items] == uids
+    assert behind.hand_back([item.uid for item in reversed(items)]) == len(uids)
+    back = [behind.get(-1).uid for _ in uids]
+    for first in (0, 1):
+        own = uids[first::2]
+        assert [uid for uid in back if uid in own] == own

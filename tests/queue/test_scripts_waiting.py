@@ -24,6 +24,8 @@ from moves import (
 )
 from saferedisqueue import CLAIM, FAIL, HAND_BACK, PUT, RESUME, UNDO
 
+HOUR = 3_600_000  # ms
+
 
 @pytest.fixture
 def queue(make: Make) -> Any:
@@ -632,3 +634,43 @@ def test_once_a_get_has_found_a_queue_empty_no_key_without_expiry_is_left(
     queue._at = NOW + 10_000
     assert queue.get(-1) == (None, None)
     assert [key for key in client.keys("*") if client.ttl(key) < 0] == []
+
+
+# -- the clock of the server is set ----------------------------------------------------------------
+
+
+def test_when_the_clock_is_set_back_what_is_due_first_then_is_watched_for(
+    queue: Any, client: redis.Redis
+) -> None:
+    call(queue, PUT, *put_terms(delay=900), "a", "A")
+    assert claim(queue, "one", "gw") == [900]
+    queue._at = NOW - HOUR
+    assert claim(queue, "two", "gw") == [-1]
+    call(queue, PUT, *put_terms(delay=400), "b", "B")
+    assert lists(client)[0] == [""], "it wakes who waits"
+    assert claim(queue, "two", "gw") == [400]
+    assert snapshot(client)["watch"] == f"{NOW - HOUR + 400}"
+    queue._at = NOW - HOUR + 400
+    assert claim(queue, "one", "gw", watching=NOW + 900)[0] == b"b"
+
+
+def test_when_the_clock_is_set_forward_what_is_delayed_is_due_at_once(
+    queue: Any, client: redis.Redis
+) -> None:
+    call(queue, PUT, *put_terms(delay=900), "a", "A")
+    assert claim(queue, "one", "gw") == [900]
+    queue._at = NOW + HOUR
+    assert claim(queue, "two", "gw")[0] == b"a"
+    assert claim(queue, "one", "gw", watching=NOW + 900) == [-1]
+    assert "watch" not in snapshot(client)
+
+
+def test_what_comes_back_after_the_clock_was_set_back_is_delivered(
+    queue: Any, client: redis.Redis
+) -> None:
+    meta = dict.fromkeys("ab", f"1 {NOW} tok ")
+    seed(client, items={"a": "", "b": ""}, backup=["a"], leases={"b": NOW - HOUR}, meta=meta)
+    queue._at = NOW - HOUR
+    got = {claim(queue, holder, interval=1000)[0] for holder in ("one", "two")}
+    assert got == {b"a", b"b"}
+    check_places(client)

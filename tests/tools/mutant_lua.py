@@ -25,7 +25,7 @@ CONTINUES = re.compile(r"(?:and|or)\b|[)}.+*/,]")
 # A line that is a statement, or a block of one line; not one that sets a local variable.
 STATEMENT = re.compile(
     r"(?:redis\.p?call\(.*\)|[a-z_]\w*\(.*\)|[a-z_][\w.]*(?:\[.*?\])?(?:, ?[a-z_]\w*(?:\[.*?\])?)*"
-    r" = .*|return\b.*|break|(?:if|for)\b.*\bend)$"
+    r" = .*|return\b.*|break|(?:if|for|while)\b.*\bend)$"
 )
 CONDITION = re.compile(r"\b(?:if|elseif|while)\s+(.*?)(?=\s+(?:then|do)\b)", re.S)
 UNTIL = re.compile(r"\buntil\s+(.*?)(?=\s*$)", re.M)

@@ -49,7 +49,18 @@ LONGEST = 30  # of a test
 BUDGET = 200  # of all the tests of one mutant
 
 # Where Lua is tested most directly, for scripts of which nothing was measured.
-LUA_TESTS = ("test_scripts.py", "test_primitive.py", "test_recovery.py", "test_contract.py")
+LUA_TESTS = (
+    "test_scripts.py",
+    "test_scripts_calls.py",
+    "test_scripts_claim.py",
+    "test_scripts_ghosts.py",
+    "test_scripts_stopped.py",
+    "test_scripts_waiting.py",
+    "test_building.py",
+    "test_primitive.py",
+    "test_recovery.py",
+    "test_contract.py",
+)
 
 SETTINGS = """
 [run]

@@ -121,6 +121,7 @@ def of_lua(body: str) -> list[str]:
         ("a.b = c", ["drop: do end"]),
         ("f(a)", ["drop: do end"]),
         ("if a then return end", ["drop: do end"]),
+        ("while f(a) do end", ["drop: do end"]),
         ("if a then\nlocal b = a\nend", ["negate: if not (a) then"]),
         (
             "if a\n   and b then\nlocal c = a\nend",
