@@ -1261,6 +1261,7 @@ if latest == tonumber(number) then
     if place == leases then reply[3] = tonumber(redis.call('ZSCORE', leases, uid)) end
     if place then hand_out(uid, redis.call('HGET', items, uid), (meta_fields(latest_about))) end
   end
+  reply[2] = out[1] and -1 or 0  -- they may have been handed out alone: no more to them
   return reply
 end
 lift_memory_limit()
@@ -4916,11 +4917,12 @@ def _run(step: Awaitable[R]) -> R:
     """The result of a step whose hooks never suspend."""
     if isinstance(step, _Call):
         return step.queue._carry_out_now(step)  # type: ignore[no-any-return]
-    coroutine = cast("Coroutine[Any, Any, R]", step)
+    coroutine: Any = step
     try:
         coroutine.send(None)
     except StopIteration as done:
-        return cast(R, done.value)
+        # Without a call: a handler that raised in it would leave an item with nobody.
+        return done.value  # type: ignore[no-any-return]
     coroutine.close()
     raise RuntimeError(f"the blocking step {step!r} suspended")
 

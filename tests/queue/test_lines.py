@@ -281,7 +281,10 @@ def test_who_is_cancelled_while_connections_are_closed_closes_them_all(
     async def test() -> None:
         for turns in range(12):
             queue = AsyncSafeRedisQueue[bytes](url=server.url, name="test", **lines.named)
-            await asyncio.gather(*(queue.get(0.1) for _ in range(10)))
+            gets = [asyncio.create_task(queue.get()) for _ in range(10)]
+            await until(lambda: lines.waiting == 10, 10)
+            await queue.put_many(["a"] * 10)
+            await asyncio.wait(gets)
             assert lines.now >= 10
             closing = asyncio.create_task(queue.close())
             for _ in range(turns):

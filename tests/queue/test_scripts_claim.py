@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import redis
 
-from helpers import Make, call, check_places, seed, snapshot
+from helpers import FAILING, Face, Make, call, check_places, seed, snapshot
 from moves import NOW, OUT, claim, claim_many, put_terms
 from saferedisqueue import ACK, PUT
+from servers import Server
 
 
 @pytest.fixture
@@ -253,6 +254,16 @@ def test_get_many_ends_before_it_too(queue: Any, client: redis.Redis) -> None:
     seed(client, items=dict.fromkeys("abcde", ""), queue=[*"edcba"], meta={"c": LEFT})
     batches = [[item.uid for item in queue.get_many(9, -1)] for _ in range(4)]
     assert batches == [["a", "b"], ["c"], ["d", "e"], []]
+
+
+def test_get_many_adds_nothing_to_what_was_alone_when_the_reply_is_lost(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    """Sent again, the claim cannot tell why it took no more."""
+    queue = face.queue(kind=FAILING[type(face)], url=server.url, name="test")
+    seed(client, items=dict.fromkeys("abc", ""), queue=[*"cba"], meta={"a": LEFT})
+    queue.fail_at(0, lost_reply=True)
+    assert [item.uid for item in queue.get_many(9, 1)] == ["a"]
 
 
 def test_a_loop_holds_it_alone_too(queue: Any, client: redis.Redis) -> None:

@@ -51,7 +51,7 @@ class Sent(NamedTuple):
 # must not end by the server's clock.
 SHORTER = (
     ("math.max(math.floor(1000 / #uids), 10)", str(REACH)),
-    ("'MAXLEN', 10000)", f"'MAXLEN', {PROOF})"),
+    ("'COUNT', 2, 'MAXLEN', 10000)", f"'COUNT', 2, 'MAXLEN', {PROOF})"),
     ("<= 10000", f"<= {PROOF}"),
     ("'PX', wait)", "'PX', 3600000)"),
 )

@@ -228,14 +228,14 @@ class Expected:
 
         how: letters, as the queue tells them. g: the general way is due; b: one who waited was
         handed something before this, or not; a: this was sent before; w: who claims will wait
-        if there is nothing; m: it has something already.
+        if there is nothing; h: it has something already.
         watching: until when it was to watch, or "any" if it does not know that.
         """
         quick = self._claim_new(wanted, terms, how)
         if quick is not None:
             return quick
-        if "a" not in how and self._nothing_at_all:
-            return Claimed([], NOTHING, False)
+        if "a" not in how and watching == "" and self._nothing_at_all:
+            return Claimed([], NOTHING, True)
         self._stop_watching(watching)
         if self.paused:
             return Claimed([], PAUSED, True)
@@ -287,23 +287,19 @@ class Expected:
                 continue
             copy, ghosts = self._is_copy(uid, item)
             alone = item.holder is not None
-            if alone and (out or "m" in how) and not copy and not self._is_worn(item, terms):
+            worn = terms.most is not None and item.deliveries >= terms.most
+            if alone and (out or "h" in how) and not (copy or worn):
                 return out, NOTHING, bell
-            if copy:
-                self._count_ghosts(uid, ghosts)
-            elif self._is_worn(item, terms):
+            self._count_ghosts(uid, ghosts)
+            if worn and not copy:
                 item.died, item.reason = self.now, f"delivered {terms.most} times"
-            else:
-                self._count_ghosts(uid, ghosts)
+                item.got = 0
+            elif not copy:
                 out.append(self._deliver(uid, terms, self.now))
             self._take(uid)
             if out and out[-1].alone:
                 return out, NOTHING, bell
         return out, 0, bell
-
-    @staticmethod
-    def _is_worn(item: Kept, terms: Terms) -> bool:
-        return terms.most is not None and item.deliveries >= terms.most
 
     def _bring_back(self) -> None:
         """What is due and what its holders left is ready again, at the back of the queue."""
@@ -406,8 +402,9 @@ class Expected:
         quick = quick and holder is not None and item.rank is None and uid not in self.ghosts
         if quick and item.got:  # not looked for: its name is skipped
             self._count_ghosts(uid, 1)
-        elif not self._take_out(uid) and not (out or item.put_aside or ranked):
-            self._count_ghosts(uid, self.ghosts.get(uid, 0) + 1)
+        else:  # where it stood once, unless that was not found
+            there = sum(map(bool, (out, item.put_aside, ranked, self._take_out(uid))))
+            self._count_ghosts(uid, self.ghosts.get(uid, 0) + max(1 - there, -1))
         return True
 
     def _take_out(self, uid: str) -> bool:
@@ -536,6 +533,16 @@ class Expected:
         ranked = self.by_priority()
         high = [uid for uid in ranked if self.ranked[uid] < (0, 0)]
         return high + self.handed + self.line + ranked[len(high) :]
+
+    def to_be_seen(self) -> list[str]:
+        """What is ready, without ghosts as far as that can be told."""
+        ready = [uid for uid in self.ready() if uid in self.items]
+        return [uid for i, uid in enumerate(ready) if not self._is_ghost(uid, ready[i + 1 :])]
+
+    def _is_ghost(self, uid: str, behind: list[str]) -> bool:
+        item = self.items[uid]
+        out = item.got or item.put_aside or uid in self.ranked or uid in behind
+        return uid in self.ghosts and bool(out)
 
     def by_priority(self) -> list[str]:
         return sorted(self.ranked, key=lambda uid: (self.ranked[uid], _order(uid)))

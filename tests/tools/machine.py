@@ -374,7 +374,7 @@ class QueueMachine(RuleBasedStateMachine):
         watching: int | str = "",
     ) -> Claimed:  # fmt: skip
         """What the model says of one claim, and of the one that is sent again."""
-        queue, habits = self.queues[member], FLEET[member]
+        habits = FLEET[member]
         terms = Terms(
             milliseconds(lease), habits.max_attempts, milliseconds(habits.autoclean_interval),
             self.server_ms[member],
@@ -453,7 +453,7 @@ class QueueMachine(RuleBasedStateMachine):
         more, verdict = self._fetched(member, count, lease, trick)
         expected = more
         while more and len(expected) < count and verdict == 0:
-            more, verdict = self._fetched(member, count - len(expected), lease, how="m")
+            more, verdict = self._fetched(member, count - len(expected), lease, how="h")
             expected = expected + more
         self._delivered(items, expected)
 
@@ -665,7 +665,7 @@ class QueueMachine(RuleBasedStateMachine):
     def look(self, member: int, count: int) -> None:
         queue, model = self._member(member), self.model
         ready = [uid for uid in model.ready() if uid in model.items]
-        expected = [(uid, model.items[uid].payload) for uid in ready]
+        expected = [(uid, model.items[uid].payload) for uid in model.to_be_seen()]
         same("peek", queue.peek(count), expected[:count])
         assert queue.exists("a") is ("a" in model.items)
         dead = [(uid, model.items[uid]) for uid in model.dead()]
@@ -870,7 +870,8 @@ class QueueMachine(RuleBasedStateMachine):
         woken = [parked for parked in self.left if parked.caught is not None]
         if not asleep or awake or woken or seen.line or self.model.paused:
             return
-        assert not seen.ranked and not seen.handed, "those who wait do not see what there is"
+        there = (*seen.ranked, *seen.handed)
+        assert not there, "those who wait do not see what there is"
         due = max(min(seen.delayed.values(), default=NEVER), self.model.now)
         if due <= self.model.now + SLICE * 1000:
             assert any(each.ends <= due for each in asleep), "nobody awakes in time"

@@ -136,7 +136,7 @@ def claim(
     if number > this.latest:
         if acks and settle_out(k, acks) is None:
             forget(k, *theirs(k, acks))
-        reply = None if "g" in how or "a" in how else this.quick()
+        reply = this.quick() if how in ("", "w", "h", "b", "bw") else None
         if reply is not None:
             return reply
         must_look = "a" in how or (terms.watching is not None and k.rule("who watches looks"))
@@ -162,7 +162,7 @@ class Claim:
         if not k.rule("claim is numbered"):
             self.latest = 0
         self.ends = 0 if lease is None else k.now + lease
-        self.out: list[str] = []
+        self.taken: list[str] = []
         self.found: list[Any] = []
         self.searches = 0
 
@@ -183,6 +183,13 @@ class Claim:
         token = self.about.token if self.k.rule("tokens, not counts") else str(deliveries)
         return self.about._replace(token=token)
 
+    def out(self, *uids: str) -> None:
+        """To where they are out."""
+        if self.lease is None:
+            self.k.push("LPUSH", self.k.ackbuf, *uids)
+        else:
+            self.k.set(self.k.leases, *((uid, self.ends) for uid in uids))
+
     def take_one(self, place: list[str]) -> Any:
         k, uid = self.k, place[-1] if place else ""
         payload = k.items.get(uid) if uid else None
@@ -192,15 +199,19 @@ class Claim:
             k.set(k.meta, (uid, self.first()))
         except StoppedError:
             return None
+        if not k.rule("add before remove"):
+            k.rpop(place)
+        try:
+            if self.lease is None and k.rule("add before remove"):
+                k.lmove(place, k.ackbuf, "RIGHT LEFT")
+            else:
+                self.out(uid)
+        except StoppedError:
+            k.drop(k.meta, uid)
+            raise
         self.note(uid)
-        if self.lease is None:
-            k.lmove(place, k.ackbuf, "RIGHT LEFT")
-        elif k.rule("add before remove"):
-            k.set(k.leases, (uid, self.ends))
+        if self.lease is not None and k.rule("add before remove"):
             k.rpop(place)
-        else:
-            k.rpop(place)
-            k.set(k.leases, (uid, self.ends))
         return (0, 0, self.ends, uid, payload, 1)
 
     def take_some(self) -> Any:
@@ -216,13 +227,14 @@ class Claim:
         if len(set(uids)) < len(uids):  # one stands in the list twice
             k.drop(k.meta, *uids)
             return None
-        self.note(*uids)
         if not k.rule("add before remove"):
             k.rpop(k.queue, len(uids))
-        if self.lease is None:
-            k.push("LPUSH", k.ackbuf, *uids)
-        else:
-            k.set(k.leases, *((uid, self.ends) for uid in uids))
+        try:
+            self.out(*uids)
+        except StoppedError:
+            k.drop(k.meta, *uids)
+            raise
+        self.note(*uids)
         if k.rule("add before remove"):
             k.rpop(k.queue, len(uids))
         return (0, -1 if len(uids) < self.count else 0, self.ends, *found)
@@ -254,7 +266,7 @@ class Claim:
                 self.ends = place[uid]
             if place is not None:
                 self.found += [uid, k.items[uid], k.meta[uid].deliveries]
-        return self.reply(0)
+        return self.reply(-1 if self.found else 0)
 
     def took_nothing(self, verdict: int) -> Any:
         if "a" in self.how and self.k.rule("nothing is noted"):
@@ -305,19 +317,24 @@ class Claim:
             return True, about.ghosts - 1
         return False, 0 if max(len(k.handed), len(k.queue)) <= far else about.ghosts
 
-    def deliver(self, place: Any, uid: str, about: Meta, ghosts: int) -> None:
-        k, deliveries = self.k, about.deliveries + 1
-        if not k.rule("add before remove"):
-            self.take_away(place, uid)
-        if self.lease is None:
-            k.push("LPUSH", k.ackbuf, uid)
-        else:
-            k.set(k.leases, (uid, self.ends))
+    def deliver(self, place: Any, uid: str, known: Meta | None, ghosts: int) -> None:
+        k, about = self.k, known or NEW
+        deliveries = about.deliveries + 1
         token = self.first(deliveries).token
         k.set(k.meta, (uid, Meta(deliveries, k.now, token, about.score, ghosts)))
+        if not k.rule("add before remove"):
+            self.take_away(place, uid)
+        try:
+            self.out(uid)
+        except StoppedError:  # it was no delivery
+            if known is None:
+                k.drop(k.meta, uid)
+            else:
+                k.set(k.meta, (uid, known))
+            raise
         if k.rule("add before remove"):
             self.take_away(place, uid)
-        self.out.append(uid)
+        self.taken.append(uid)
         self.found += [uid, k.items.get(uid), deliveries]
 
     def hand_out(self) -> Any:
@@ -325,7 +342,7 @@ class Claim:
         ranked = bool(k.priority)
         looked, bell, verdict = 0, False, 0
         while (
-            len(self.out) < self.count
+            len(self.taken) < self.count
             and looked < k.limits.skip
             and self.searches < k.limits.searches
         ):
@@ -354,15 +371,15 @@ class Claim:
                 k.set(k.reasons, (uid, f"delivered {most} times"))
                 k.set(k.dead, (uid, k.now))
                 self.take_away(place, uid)
-            elif alone and (self.out or "h" in self.how):
+            elif alone and (self.taken or "h" in self.how):
                 verdict = -1
                 break
             else:
-                self.deliver(place, uid, about, ghosts)
+                self.deliver(place, uid, known, ghosts)
                 if alone:
                     verdict = -1
                     break
-        if verdict == -1 and not self.out:
+        if verdict == -1 and not self.taken:
             if not k.items and k.rule("left keys are dropped"):
                 k.unlink(
                     k.handed, k.ackbuf, k.backup, k.meta, k.leases, k.delayed, k.priority, k.held,
@@ -371,15 +388,15 @@ class Claim:
             if "w" in self.how:
                 return self.took_nothing(to_watch(k, slice_))
         # Who goes leaves to another what a bell, or its watch, was for.
-        if ranked and self.out and k.priority and k.rule("taker rings on"):
+        if ranked and self.taken and k.priority and k.rule("taker rings on"):
             ring(k)
         if (bell and k.rule("a bell is passed on")) or (
             watching is not None and k.rule("a watch is passed on")
         ):
             pass_on(k, slice_)
-        if not self.out:
+        if not self.taken:
             return self.took_nothing(verdict)
-        self.note(*self.out)
+        self.note(*self.taken)
         return self.reply(verdict)
 
 
