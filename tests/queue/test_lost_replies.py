@@ -59,6 +59,8 @@ def small_chunks_and_little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few items are several chunks, and get gives a connection up as soon as its caller would."""
     monkeypatch.setattr(saferedisqueue, "_CHUNK_ITEMS", 2)
     monkeypatch.setattr(saferedisqueue, "_TRY_SECONDS", PATIENCE)
+    # What is given back on leaving is tried again until it is, however busy the machine.
+    monkeypatch.setattr(saferedisqueue, "_WAY_OUT", 20)
 
 
 # -- clients, as users make them -------------------------------------------------------------------
