@@ -32,6 +32,13 @@ def queue(make: Callable[..., Queue]) -> Queue:
 
 
 @pytest.fixture
+def own_server() -> Iterator[servers.Server]:
+    """With a log that reaches the disk, as the doctor asks for."""
+    with servers.Server(servers.find(), None, "--appendonly", "yes") as running:
+        yield running
+
+
+@pytest.fixture
 def healthy(own_server: servers.Server) -> Iterator[tuple[redis.Redis, Queue]]:
     """A client of a server with an append-only file, and a queue there."""
     with own_server.client() as client, SafeRedisQueue(url=own_server.url, name="test") as queue:

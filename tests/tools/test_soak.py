@@ -49,14 +49,14 @@ BREAKAGES = {
         "lost",
     ),
     "a lease is over at once": (
-        "if ends then places[#places + 1] = ends end",
-        "if ends then places[#places + 1] = now end",
+        "redis.pcall('ZADD', leases, ends, uid)\n    end\n",
+        "redis.pcall('ZADD', leases, 1, uid)\n    end\n",
         "unexplained",
     ),
     "the latest item is next": (
-        "uids = redis.call('LRANGE', queue, out[1] and #out - wanted or '-' .. count, '-1')",
-        "uids = {redis.call('LINDEX', queue, '0')} "
-        "if uids[1] then redis.call('LMOVE', queue, queue, 'LEFT', 'RIGHT') end",
+        "local uid = redis.call('LINDEX', from, '-1')",
+        "redis.call('LMOVE', from, from, 'LEFT', 'RIGHT') "
+        "local uid = redis.call('LINDEX', from, '-1')",
         "out_of_order",
     ),
 }
