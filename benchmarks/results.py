@@ -122,37 +122,46 @@ def _spread(values: Iterable[float]) -> Spread | None:
     return Spread(statistics.median(found), min(found), max(found)) if found else None
 
 
-def aims(results: Results) -> list[Aim]:
-    """The project's aims; a ratio is of what took turns in the same rounds."""
-    few, many = results.about["settings"]["queued"]
-    less, more = results.about["settings"]["held"]
+class _Against:
+    """Makes aims of a run; a ratio is of what took turns in the same rounds."""
 
-    def faster(title: str, bound: float, own: tuple[str, str], other: tuple[str, str]) -> Aim:
+    def __init__(self, results: Results) -> None:
+        self.results = results
+
+    def faster(self, title: str, bound: float, own: tuple[str, str], other: tuple[str, str]) -> Aim:
+        results = self.results
         rates = [results.rounds(*each, "rate") for each in (own, other)]
         spent = [_sum(results, each[0], [each[1]], "cpu", "server") for each in (other, own)]
         return Aim(
             title, results.ratio(*rates), bound, True, results.ratio(*spent), _best(max, *rates)
         )
 
-    def as_fast(title: str, bound: float, move: str, key: str, sizes: tuple[int, int]) -> Aim:
-        rates = [results.rounds("own", move, "rate", **{key: size}) for size in sizes]
-        return Aim(title, results.ratio(*rates), bound, best=_best(max, *rates))
+    def as_fast(self, title: str, bound: float, move: str, key: str, sizes: tuple[int, int]) -> Aim:
+        rates = [self.results.rounds("own", move, "rate", **{key: size}) for size in sizes]
+        return Aim(title, self.results.ratio(*rates), bound, best=_best(max, *rates))
 
-    def cheaper(title: str, bound: float, *moves: str) -> Aim:
-        own = _sum(results, "own", moves, "server")
-        streams = _sum(results, "streams", ("put", "take"), "server")
-        return Aim(title, results.ratio(own, streams), bound, False, best=_best(min, own, streams))
+    def cheaper(self, title: str, bound: float, *moves: str) -> Aim:
+        own = _sum(self.results, "own", moves, "server")
+        streams = _sum(self.results, "streams", ("put", "take"), "server")
+        ratio = self.results.ratio(own, streams)
+        return Aim(title, ratio, bound, False, best=_best(min, own, streams))
 
-    def lower(title: str, bound: float, move: str, what: str, other: str) -> Aim:
-        both = [results.rounds(subject, move, what) for subject in ("own", other)]
-        return Aim(title, results.ratio(*both), bound, False, best=_best(min, *both))
+    def lower(self, title: str, bound: float, move: str, what: str, other: str) -> Aim:
+        both = [self.results.rounds(subject, move, what) for subject in ("own", other)]
+        return Aim(title, self.results.ratio(*both), bound, False, best=_best(min, *both))
 
     def lower_of(
-        title: str, bound: float, own: tuple[str, str], other: tuple[str, str], what: str
+        self, title: str, bound: float, own: tuple[str, str], other: tuple[str, str], what: str
     ) -> Aim:
-        both = [_sum(results, subject, [move], what) for subject, move in (own, other)]
-        return Aim(title, results.ratio(*both), bound, False, best=_best(min, *both))
+        both = [_sum(self.results, subject, [move], what) for subject, move in (own, other)]
+        return Aim(title, self.results.ratio(*both), bound, False, best=_best(min, *both))
 
+
+def aims(results: Results) -> list[Aim]:
+    """The project's aims."""
+    few, many = results.about["settings"]["queued"]
+    less, more = results.about["settings"]["held"]
+    against = _Against(results)
     waiting = results.about["settings"]["waiting"]
     idle = [
         100 * each["server"] / each["seconds"]
@@ -161,30 +170,34 @@ def aims(results: Results) -> list[Aim]:
     ]
     imported = [1000 * each for each in results.rounds("own", "import", "cpu").values()]
     return [
-        faster("put, of Streams", 1.4, ("own", "put"), ("streams", "put")),
-        faster("put, of the list pattern", 1.1, ("own", "put"), ("list", "put")),
-        faster("get, ack, of Streams", 1.7, ("own", "take"), ("streams", "take")),
-        faster("consume, of Streams one by one", 3, ("own", "consume"), ("streams", "take")),
-        faster(
+        against.faster("put, of Streams", 1.4, ("own", "put"), ("streams", "put")),
+        against.faster("put, of the list pattern", 1.1, ("own", "put"), ("list", "put")),
+        against.faster("get, ack, of Streams", 1.7, ("own", "take"), ("streams", "take")),
+        against.faster(
+            "consume, of Streams one by one", 3, ("own", "consume"), ("streams", "take")
+        ),
+        against.faster(
             "consume(prefetch=100), of Streams by 100",
             1.2,
             ("own", "consume_100"),
             ("streams", "take_many"),
         ),
-        faster("put_many, of Streams by 100", 2.5, ("own", "put_many"), ("streams", "put_many")),
-        faster(
+        against.faster(
+            "put_many, of Streams by 100", 2.5, ("own", "put_many"), ("streams", "put_many")
+        ),
+        against.faster(
             "get_many, ack_many, of Streams by 100",
             1.1,
             ("own", "take_many"),
             ("streams", "take_many"),
         ),
-        lower("wake-up, median, of Streams", 0.85, "wake_up", "p50", "streams"),
-        lower("wake-up, 99 of 100, of Streams", 1, "wake_up", "p99", "streams"),
-        lower_of(
+        against.lower("wake-up, median, of Streams", 0.85, "wake_up", "p50", "streams"),
+        against.lower("wake-up, 99 of 100, of Streams", 1, "wake_up", "p99", "streams"),
+        against.lower_of(
             "client's CPU of a put, of an ECHO's", 15 / 9, ("own", "put"), ("socket", "echo"), "cpu"
         ),
         *(
-            faster(f"asyncio {title}, of Streams", bound, *((each, move) for each in both))
+            against.faster(f"asyncio {title}, of Streams", bound, *((each, move) for each in both))
             for title, bound, move in (
                 ("put", 1.6, "put"),
                 ("get, ack", 2, "take"),
@@ -193,16 +206,20 @@ def aims(results: Results) -> list[Aim]:
             )
             for both in [("own_asyncio", "streams_asyncio")]
         ),
-        faster("asyncio put, of execute_command", 1.3, ("own_asyncio", "put"), ("replay", "put")),
-        faster(
+        against.faster(
+            "asyncio put, of execute_command", 1.3, ("own_asyncio", "put"), ("replay", "put")
+        ),
+        against.faster(
             "asyncio get, ack, of execute_command", 1.3, ("own_asyncio", "take"), ("replay", "take")
         ),
-        as_fast(f"get, ack, {many:,} of {few:,} queued", 0.9, "queued", "queued", (many, few)),
-        as_fast(f"ack, {more:,} of {less:,} out", 0.9, "settle", "held", (more, less)),
-        cheaper("server CPU, put, consume, of Streams", 1, "put", "consume"),
-        cheaper("server CPU, put, get, ack, of Streams", 1.2, "put", "take"),
+        against.as_fast(
+            f"get, ack, {many:,} of {few:,} queued", 0.9, "queued", "queued", (many, few)
+        ),
+        against.as_fast(f"ack, {more:,} of {less:,} out", 0.9, "settle", "held", (more, less)),
+        against.cheaper("server CPU, put, consume, of Streams", 1, "put", "consume"),
+        against.cheaper("server CPU, put, get, ack, of Streams", 1.2, "put", "take"),
         Aim(f"server CPU, {waiting:,} idle consumers, % of a core", _spread(idle), 2, False),
-        lower("bytes an item, of 3.0.0", 1, "memory", "bytes", "release3"),
+        against.lower("bytes an item, of 3.0.0", 1, "memory", "bytes", "release3"),
         Aim("import beyond redis, ms", _spread(imported), 10, False),
     ]
 
