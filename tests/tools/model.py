@@ -389,8 +389,15 @@ class Claim:
                 )  # fmt: skip
             if "w" in self.how:
                 return self.took_nothing(to_watch(k, slice_))
-        # Who goes leaves to another what a bell, or its watch, was for; and what it was handed,
-        # where it took a priority instead.
+        self.leave_to_another(ranked, bell, watching, slice_)
+        if not self.taken:
+            return self.took_nothing(verdict)
+        self.note(*self.taken)
+        return self.reply(verdict)
+
+    def leave_to_another(self, ranked: bool, bell: bool, watching: Any, slice_: int) -> None:
+        """What a bell, or its watch, was for; and what it was handed, where it took a priority."""
+        k = self.k
         if self.taken and not self.took_entry and "b" in self.how:
             if k.handed and not k.handed[0]:
                 k.lrem(k.handed, "", last=False)
@@ -403,10 +410,6 @@ class Claim:
             watching is not None and k.rule("a watch is passed on")
         ):
             pass_on(k, slice_)
-        if not self.taken:
-            return self.took_nothing(verdict)
-        self.note(*self.taken)
-        return self.reply(verdict)
 
 
 # -- what a holder does ----------------------------------------------------------------------------
