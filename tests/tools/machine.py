@@ -264,7 +264,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.loops: list[Loop] = []
         self.copied: set[str] = set()
         self.payloads = 0
-        self.found_empty = False
         self._set_time(NOW)
 
     # -- time ------------------------------------------------------------------------------------
@@ -456,7 +455,8 @@ class QueueMachine(RuleBasedStateMachine):
             assert token not in self.tokens, "two deliveries with one token"
             self.tokens[token] = each.number
             self.got.append((item, each))
-        self.found_empty = not items and not self.model.items and not self.model.paused
+        if not items and not self.model.items and not self.model.paused:
+            assert not self._look()[0].lasting()
 
     @rule(member=members, lease=st.none() | seconds, trick=tricks)
     def get(self, member: int, lease: float | None, trick: str = "") -> None:
@@ -959,13 +959,16 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def all_is_as_expected(self) -> None:
         QueueMachine.steps += 1
-        keys = [f"srq:{name}:{key}" for name in ("test", "there") for key in KEYS]
-        found = self.fleet.look(keys, KINDS)
-        seen = Seen(found[: len(KEYS)])
+        seen, seen_there = self._look()
         self._check_invariants(seen)
         self._check_those_who_wait(seen)
         self._compare(seen, self.model)
-        self._compare(Seen(found[len(KEYS) :]), self.there)
+        self._compare(seen_there, self.there)
+
+    def _look(self) -> list[Seen]:
+        keys = [f"srq:{name}:{key}" for name in ("test", "there") for key in KEYS]
+        found = self.fleet.look(keys, KINDS)
+        return [Seen(found[: len(KEYS)]), Seen(found[len(KEYS) :])]
 
     def _check_invariants(self, seen: Seen) -> None:
         places = seen.places
@@ -978,9 +981,6 @@ class QueueMachine(RuleBasedStateMachine):
         for uids in (seen.leases, seen.delayed, seen.held, seen.dead, seen.reasons):
             assert uids.keys() <= seen.payloads.keys(), "an item that is gone left something"
         assert seen.reasons.keys() == seen.dead.keys()
-        if self.found_empty:
-            assert not seen.lasting()
-        self.found_empty = False
 
     def _check_those_who_wait(self, seen: Seen) -> None:
         """None sleeps while there is something, and one awakes in time for what is due."""
