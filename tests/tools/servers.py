@@ -6,9 +6,11 @@ under their labels, once, for every other environment to use by path (SRQ_TEST_S
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
+import random
 import re
 import shutil
 import socket
@@ -115,10 +117,16 @@ def link(directory: Path) -> int:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody has just now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody has just now.
+
+    Below those that the system gives to clients, which may take any of theirs at any time. So is
+    the port of a cluster's bus, 10,000 above.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 22_000)
+        with socket.socket() as server, contextlib.suppress(OSError):
+            server.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:
