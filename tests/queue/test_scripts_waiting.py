@@ -674,3 +674,29 @@ def test_what_comes_back_after_the_clock_was_set_back_is_delivered(
     got = {claim(queue, holder, interval=1000)[0] for holder in ("one", "two")}
     assert got == {b"a", b"b"}
     check_places(client)
+
+
+# -- who notes nothing, and who wakes nobody -------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["g", "gw", "gb", "gbw"])
+def test_a_claim_that_takes_nothing_notes_nothing_also_the_last_of_a_get(
+    queue: Any, client: redis.Redis, how: str
+) -> None:
+    seed(client, items={"a": "A"}, held={"a": NOW})
+    before = snapshot(client)
+    assert claim(queue, "new", how) == [-1]
+    assert snapshot(client) == before
+    assert client.keys("srq:test:last:*") == []
+
+
+def test_a_claim_sent_again_without_a_wait_before_it_wakes_nobody(
+    queue: Any, client: redis.Redis
+) -> None:
+    seed(client, items=dict.fromkeys("ab", ""), queue=["a"])
+    slot = new_slot(queue, CLAIM)
+    args = claiming("new", "g")
+    call(queue, CLAIM, *args, slot=slot)
+    seed(client, handed=["b"])
+    call(queue, CLAIM, *args, slot=slot)
+    assert lists(client) == ([], ["b"]), "who was handed it will claim"
