@@ -394,13 +394,13 @@ def _new_uids(count: int) -> list[str]:
 
     The first 60 bits are the time (RFC 9562, section 5.7, and 6.2, method 3), the last ones chance.
     """
-    chance = os.urandom(8 * count).hex()
-    uids = []
-    for i, when in enumerate(_uid_times(count)):
-        digits = f"{when:015x}"
-        front = f"{digits[:8]}-{digits[8:12]}-7{digits[12:]}"
-        uids.append(f"{front}-8{chance[16 * i : 16 * i + 3]}-{chance[16 * i + 3 : 16 * i + 15]}")
-    return uids
+    chance, times = os.urandom(8 * count).hex(), _uid_times(count)
+    fronts = {ms: f"{ms:012x}" for ms in range(times[0] >> 12, (times[-1] >> 12) + 1)}
+    fronts = {ms: f"{digits[:8]}-{digits[8:]}-7" for ms, digits in fronts.items()}
+    return [
+        f"{fronts[when >> 12]}{when & 4095:03x}-8{chance[i : i + 3]}-{chance[i + 3 : i + 15]}"
+        for i, when in zip(range(0, 16 * count, 16), times)
+    ]
 
 
 def _new_uid() -> str:
