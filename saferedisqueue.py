@@ -3397,19 +3397,21 @@ class _Connections:
     #   _carry_out_now      begin, _exchange, answered: blocking, the first try without a coroutine;
     #                       if that fails _carry_on (_again, answered)
     #
-    # What is answered may be awaited first, and so is of no one type; to cast it would be one more
-    # function call for each of the queue's, hence "ignore[no-any-return]", here and in the faces.
+    # What is answered may be awaited first, and so is of no one type; a name of the right one says
+    # what it is in the end, here and in the faces: a cast would be one more function call.
 
     async def _carry_out(self, call: _Call[R]) -> R:
         """Send a call until it is answered, or nobody awaits it any more; its result."""
         slot = call.begin()
         result: Any = call.answered(slot, await self._reply_to(call, slot))
-        return await result if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
+        done: R = await result if result.__class__ is CoroutineType else result
+        return done
 
     async def _carry_on(self, call: _Call[R], slot: _Slot | None, error: BaseException) -> R:
         """The same, when the first try has failed so."""
         result: Any = call.answered(slot, await self._again(call, slot, error))
-        return await result if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
+        done: R = await result if result.__class__ is CoroutineType else result
+        return done
 
     async def _reply_to(self, call: _Call[Any], slot: _Slot | None) -> Any:
         try:
@@ -3815,7 +3817,8 @@ class _Claim(_Numbered[R]):
             queue._slots.append(slot)
         except BaseException as error:
             return await self._undone(slot, error)
-        return await result if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
+        done: R = await result if result.__class__ is CoroutineType else result
+        return done
 
     async def _reply(self, slot: _Slot) -> Any:
         """Of the next claim. A wait that fails, also for want of a connection, becomes a look."""
@@ -4945,13 +4948,15 @@ class _ConsumeSteps(_HoldingSteps[D]):
 def _run(step: Awaitable[R]) -> R:
     """The result of a step whose hooks never suspend."""
     if isinstance(step, _Call):
-        return step.queue._carry_out_now(step)  # type: ignore[no-any-return]
+        result: R = step.queue._carry_out_now(step)
+        return result
     coroutine: Any = step
     try:
         coroutine.send(None)
     except StopIteration as done:
         # Without a call: a handler that raised in it would leave an item with nobody.
-        return done.value  # type: ignore[no-any-return]
+        value: R = done.value
+        return value
     coroutine.close()
     raise RuntimeError(f"the blocking step {step!r} suspended")
 
@@ -4963,7 +4968,8 @@ def _blocking(
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         coming: Any = step(self, *args, **kwargs)
         if isinstance(coming, _Call):
-            return coming.queue._carry_out_now(coming)  # type: ignore[no-any-return]
+            result: R = coming.queue._carry_out_now(coming)
+            return result
         return cast(R, _run(coming))
 
     return method
@@ -5149,7 +5155,8 @@ class SafeRedisQueue(_Steps[T]):
         if failure is not None:
             result = self._carry_on(call, slot, failure)
         # No call from here on: a handler that raised in it would leave an item with nobody.
-        return _run(result) if result.__class__ is CoroutineType else result  # type: ignore[no-any-return]
+        done: R = _run(result) if result.__class__ is CoroutineType else result
+        return done
 
     async def _send(self, call: _Call[Any], slot: _Slot | None) -> Any:
         return self._exchange(call, slot)

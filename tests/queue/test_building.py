@@ -222,7 +222,7 @@ def test_it_works_in_a_cluster(face: Face, shown: Any) -> None:
     with Cluster(servers.find()) as cluster:
         module = redis if face.queue_class is saferedisqueue.SafeRedisQueue else redis.asyncio
         nodes = {"host": "127.0.0.1", "port": cluster.nodes[0].port, "socket_timeout": 2}
-        client = module.RedisCluster(**nodes)
+        client: Any = module.RedisCluster(**nodes)
         queue = face.queue(client=client, name="test")
         one, two = queue.put_many("ab")
         item = queue.get(-1, lease=60)
@@ -233,7 +233,7 @@ def test_it_works_in_a_cluster(face: Face, shown: Any) -> None:
         if module is redis:
             client.close()
         else:
-            face.run(client.aclose())  # type: ignore[attr-defined]
+            face.run(client.aclose())
 
 
 def test_keys_of_one_s_own_are_given_by_their_names(queue: Any, client: redis.Redis) -> None:
@@ -275,9 +275,10 @@ def test_uids_and_tokens_are_those_of_deliveries(queue: Any, client: redis.Redis
     item = queue.get(-1)
     token = item.receipt.partition("/")[0]
     assert uids_and_tokens([item.uid, "plain"]) == (b"odd \xff", token, b"plain", "")
+    wrong: Any
     for wrong in ("", 3):
         with pytest.raises((TypeError, ValueError)):
-            uids_and_tokens([wrong])  # type: ignore[list-item]
+            uids_and_tokens([wrong])
 
 
 def test_what_is_noted_of_ghosts_is_no_delivery(

@@ -363,6 +363,7 @@ class EnoughError(Exception):
 def never_sleeps(kind: type[Any]) -> Any:
     """A kind of queue whose pauses cost nothing, until there were many of them."""
 
+    # Of either face: which one is known only when it is made.
     class Sleepless(kind):  # type: ignore[misc]
         pauses = 0
 

@@ -160,15 +160,21 @@ def test_what_is_due_is_delivered_though_who_watched_for_it_went(
 # -- in which order --------------------------------------------------------------------------------
 
 
-def test_the_order_is_kept_where_many_waited_in_a_pause_and_then_went(
-    face: Face, many: Callable[..., Any], make: Make, lines: Lines
-) -> None:
-    queue, other = many(wait_slice=FOR_EVER, **lines.named), make()
+def handed_in_a_pause(face: Face, queue: Any, other: Any, lines: Lines) -> tuple[Any, list[str]]:
+    """Ten wait, a pause begins, and 25 are put: what they come to, and the uids."""
     outcomes = elsewhere(lambda: crowd(face, queue, 10, get))
     eventually(lambda: lines.waiting == 10)
     other.pause()
     uids = [other.put(str(n)) for n in range(25)]
     eventually(lambda: lines.waiting == 0)
+    return outcomes, uids
+
+
+def test_the_order_is_kept_where_many_waited_in_a_pause_and_then_went(
+    face: Face, many: Callable[..., Any], make: Make, lines: Lines
+) -> None:
+    queue, other = many(wait_slice=FOR_EVER, **lines.named), make()
+    outcomes, uids = handed_in_a_pause(face, queue, other, lines)
     assert [item.uid for item in other.peek(30)] == uids
     if isinstance(face, Asyncio):
         face.loop.call_soon_threadsafe(lambda: face.loop.create_task(queue.wrapped.close()))
@@ -185,11 +191,7 @@ def test_the_first_who_waited_in_a_pause_have_the_first_items_after_it(
     face: Face, many: Callable[..., Any], make: Make, lines: Lines
 ) -> None:
     queue, other = many(wait_slice=FOR_EVER, **lines.named), make()
-    outcomes = elsewhere(lambda: crowd(face, queue, 10, get))
-    eventually(lambda: lines.waiting == 10)
-    other.pause()
-    uids = [other.put(str(n)) for n in range(25)]
-    eventually(lambda: lines.waiting == 0)
+    outcomes, uids = handed_in_a_pause(face, queue, other, lines)
     other.resume()
     items = outcomes.result()
     assert sorted(item.uid for item in items) == uids[:10]

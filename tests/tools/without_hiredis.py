@@ -5,4 +5,5 @@ So connections are driven by redis-py's public calls, and read by its parser in 
 
 import sys
 
+# None says that there is no such module, as the reference of "import" has it; typeshed does not.
 sys.modules["hiredis"] = None  # type: ignore[assignment]
