@@ -2069,7 +2069,7 @@ _TEXT: Final = (bytes, NoneType)
 # What else is asked for, and what it is answered with.
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("HEXISTS", "HLEN", "LLEN", "ZCARD", "DEL", "PTTL", "DBSIZE"), _NUMBER),
-    **dict.fromkeys(("BLMOVE", "HGET", "SET", "INFO"), _TEXT),
+    **dict.fromkeys(("HGET", "SET", "INFO"), _TEXT),
 }
 
 
