@@ -379,7 +379,7 @@ _NO_ITEM: Final = NoItem((None, None))
 class Stats(NamedTuple):
     """How many items are where, at one moment.
 
-    ready      items that a get may take now
+    ready      items that a get may take now, with those that are due or whose lease has lapsed
     in_flight  items out with a consumer, neither acked nor failed yet
     delayed    items whose time has not come
     dead       dead letters
@@ -717,12 +717,15 @@ end
 """,
     "delay": """
 -- needs: ring
--- Delay an item until `due`. If it is the next to be due, and that is within `slice` ms, somebody
--- who waits is to watch for it.
+-- Delay an item until `due`, in whole ms, and behind what is due in the same one: 4096ths of a ms
+-- are exact in a double until 2039. If it is the next to be due, and that is within `slice` ms,
+-- somebody who waits is to watch for it.
 local function delay_until(due, uid, now)
   local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
-  redis.call('ZADD', delayed, due, uid)
-  if due <= now + slice and not (first and tonumber(first) <= due) then ring() end
+  local latest = redis.call('ZREVRANGEBYSCORE', delayed, '(' .. string.format('%.0f', due + 1), due,
+    'WITHSCORES', 'LIMIT', 0, 1)[2]
+  redis.call('ZADD', delayed, latest and latest + 1 / 4096 or due, uid)
+  if due + 0 <= now + slice and not (first and tonumber(first) <= due + 0) then ring() end
 end
 """,
     "in_flight": """
@@ -1124,6 +1127,8 @@ local now, base, score = tonumber(clock()), -level * 8796093022208, ''
 local top = level ~= '0' and redis.call('ZREVRANGEBYSCORE', priority, base + 8796093022207, base,
   'WITHSCORES', 'LIMIT', 0, 1)[2] or base
 if delay ~= '' then due = now + delay end
+-- What is due by now is ready; by the server's clock, since the caller's may be another.
+if due ~= '' and tonumber(due) <= now then due = '' end
 local plain = level == '0' and due == '' and hold == ''
 for i, uid in ipairs(uids) do
   -- What a 3.0.0 left of an item of that uid is not of this one; its ghosts are.
@@ -1138,7 +1143,7 @@ for i, uid in ipairs(uids) do
     if hold ~= '' then
       redis.call('ZADD', held, string.format('%.0f', now), uid)
     elseif due ~= '' then
-      delay_until(due + (i - 1) / 1000, uid, now)
+      delay_until(due, uid, now)
     else
       redis.call('ZADD', priority, score, uid)
     end
@@ -1796,7 +1801,7 @@ return answer(1, 1)
 )
 
 PEEK = Script(
-    "items queue handed meta delayed priority held dead",
+    "items queue handed meta leases delayed priority held dead",
     "offset count",
     """
 -- Looks at the places offset to offset + count - 1 of what is ready, fewer where items are large.
@@ -1835,6 +1840,12 @@ local high = redis.call('ZCOUNT', priority, '-inf', '(0')
 add(high, function(from, to) return redis.call('ZRANGE', priority, from, to) end)
 of_list(handed)
 of_list(queue)
+-- What has lapsed, or is due, is ready, though the next get is yet to put it there.
+for _, set in ipairs({leases, delayed}) do
+  add(redis.call('ZCOUNT', set, '-inf', clock()), function(from, to)
+    return redis.call('ZRANGE', set, from, to)
+  end)
+end
 add(redis.call('ZCARD', priority) - high, function(from, to)
   return redis.call('ZRANGE', priority, high + from, high + to)
 end)
@@ -1861,7 +1872,9 @@ STATS = Script(
 -- Returns now, the numbers of items, of those in flight, delayed, held and dead, whether the queue
 -- is paused, and the uid that is next.
 -- A list may hold uids without an item, which must not count: unless it is a long one, look.
-local out, seen = redis.call('ZCARD', leases), {}
+-- What has lapsed or is due is ready, though the next get is yet to put it there.
+local not_yet = '(' .. clock()
+local out, seen = redis.call('ZCOUNT', leases, not_yet, '+inf'), {}
 for _, list in ipairs({ackbuf, backup}) do
   if redis.call('LLEN', list) > 1000 then
     out = out + redis.call('LLEN', list)
@@ -1880,10 +1893,15 @@ for _, list in ipairs({queue, handed}) do  -- the first that is there: handed co
     if redis.call('HEXISTS', items, uid) == 1 then next_uid = uid end  -- no bell, no ghost
   end
 end
+for _, set in ipairs({leases, delayed}) do
+  local ended = redis.call('ZRANGEBYSCORE', set, '-inf', clock(), 'LIMIT', 0, 1)[1]
+  next_uid = next_uid or ended or false  -- nil would end the reply
+end
 local first = redis.call('ZRANGE', priority, 0, 0, 'WITHSCORES')
 if first[1] and (tonumber(first[2]) < 0 or not next_uid) then next_uid = first[1] end
 return {
-  tonumber(clock()), redis.call('HLEN', items), out, redis.call('ZCARD', delayed),
+  tonumber(clock()), redis.call('HLEN', items), out,
+  redis.call('ZCOUNT', delayed, not_yet, '+inf'),
   redis.call('ZCARD', held), redis.call('ZCARD', dead), redis.call('EXISTS', paused), next_uid,
 }
 """,

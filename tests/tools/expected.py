@@ -118,6 +118,8 @@ class Expected:
     ) -> int:
         """To the back of the queue; or not before `due`, or its release. How many were new."""
         new = [(uid, payload) for uid, payload in pairs if uid not in self.items]
+        if due is not None and due <= self.now:
+            due = None
         # A rank is the time of put, and after all that are ready with that priority.
         latest = max([self.now, *(at for level, at in self.ranked.values() if level == -priority)])
         for i, (uid, payload) in enumerate(new):
@@ -128,7 +130,7 @@ class Expected:
             if held:
                 item.held = self.now
             elif due is not None:
-                self._delay(item, due + i / 1000)  # those put together stay in order
+                self._delay(item, due)
             else:
                 self._make_ready(uid)
         return len(new)
@@ -143,7 +145,9 @@ class Expected:
 
     def _delay(self, item: Kept, due: float) -> None:
         first = self._first("due")
-        item.due = due
+        # What is due in the same ms stays in order.
+        same = [k.due for k in self.items.values() if k.due is not None and due <= k.due < due + 1]
+        item.due = max(same) + 1 / 4096 if same else due
         if due <= self.now + self.slice and (first is None or due < first):
             self.ring()
 
@@ -314,15 +318,19 @@ class Expected:
     def _bring_back(self) -> None:
         """What is due and what its holders left is ready again, at the back of the queue."""
         for end in ("lease", "due"):
-            ended = [
-                (getattr(item, end), _order(uid), uid)
-                for uid, item in self.items.items()
-                if getattr(item, end) is not None and getattr(item, end) <= self.now
-            ]
-            for _, _, uid in sorted(ended):
+            for uid in self._ended(end):
                 setattr(self.items[uid], end, None)
                 self.items[uid].got = 0  # its last holder may still ack it
                 self._make_ready(uid)
+
+    def _ended(self, end: str) -> list[str]:
+        """What has lapsed, or is due, in the order of that."""
+        ended = [
+            (getattr(item, end), _order(uid), uid)
+            for uid, item in self.items.items()
+            if getattr(item, end) is not None and getattr(item, end) <= self.now
+        ]
+        return [uid for _, _, uid in sorted(ended)]
 
     def _autoclean(self, interval: int | None) -> None:
         """Once an interval; so what is out without a lease comes back after one to two of them."""
@@ -547,22 +555,37 @@ class Expected:
 
     def ready(self) -> list[str]:
         """The names in the order they will be taken, also those that will be skipped."""
-        ranked = self.by_priority()
-        high = [uid for uid in ranked if self.ranked[uid] < (0, 0)]
-        return high + self.handed + self.line + ranked[len(high) :]
+        high, low = self.by_priority()
+        return high + self.handed + self.line + low
+
+    def counts(self) -> tuple[int, int, int, int, int]:
+        """How many are ready, in flight, delayed, dead and held."""
+        out = sum(self.in_flight(uid, None) is not None for uid in self.items)
+        out -= len(self._ended("lease"))
+        delayed = sum(each.due is not None for each in self.items.values())
+        delayed -= len(self._ended("due"))
+        held = sum(each.held is not None for each in self.items.values())
+        dead = len(self.dead())
+        return len(self.items) - out - delayed - held - dead, out, delayed, dead, held
 
     def to_be_seen(self) -> list[str]:
         """What is ready, without ghosts as far as that can be told."""
-        ready = [uid for uid in self.ready() if uid in self.items]
-        return [uid for i, uid in enumerate(ready) if not self._is_ghost(uid, ready[i + 1 :])]
+        high, low = self.by_priority()
+        line = [uid for uid in self.handed + self.line if uid in self.items]
+        line = [uid for i, uid in enumerate(line) if not self._is_ghost(uid, line[i + 1 :])]
+        # What has lapsed or is due is behind the line, where the next get will put it.
+        return high + line + self._ended("lease") + self._ended("due") + low
 
     def _is_ghost(self, uid: str, behind: list[str]) -> bool:
         item = self.items[uid]
         out = item.got or item.put_aside or uid in self.ranked or uid in behind
         return uid in self.ghosts and bool(out)
 
-    def by_priority(self) -> list[str]:
-        return sorted(self.ranked, key=lambda uid: (self.ranked[uid], _order(uid)))
+    def by_priority(self) -> tuple[list[str], list[str]]:
+        """What comes before the line, and what behind it."""
+        ranked = sorted(self.ranked, key=lambda uid: (self.ranked[uid], _order(uid)))
+        high = sum(rank < (0, 0) for rank in self.ranked.values())
+        return ranked[:high], ranked[high:]
 
 
 def _remove_last(names: list[str], uid: str) -> None:

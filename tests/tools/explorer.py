@@ -267,7 +267,7 @@ class Explorer(Processes):
             bound: float = now
             if uid in k.ackbuf or uid in k.backup:
                 bound = cleaned
-            bounds[uid] = max(bound, k.leases.get(uid, 0), k.delayed.get(uid, 0))
+            bounds[uid] = max(bound, k.leases.get(uid, 0), math.ceil(k.delayed.get(uid, 0)))
         for uid in (*k.dead, *k.held):
             bounds.pop(uid, None)
         number = 0

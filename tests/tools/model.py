@@ -89,6 +89,8 @@ def put(
     top = max((score for score in k.priority.values() if base <= score < base + BAND), default=base)
     if delay is not None:
         due = k.now + delay
+    if due is not None and due <= k.now:
+        due = None
     for i, (uid, _) in enumerate(pairs):
         ghosts = k.meta.get(uid, NEW).ghosts if k.rule("put keeps ghosts") else 0
         score = max(base + k.now, int(top)) + i + 1 if level else None
@@ -102,7 +104,7 @@ def put(
         if hold:
             k.set(k.held, (uid, k.now))
         elif due is not None:
-            delay_until(k, due + i / 1000, uid, slice_)
+            delay_until(k, due, uid, slice_)
         else:
             k.set(k.priority, (uid, score))
     k.set(k.items, *pairs)

@@ -161,7 +161,8 @@ def make_ready(k: Keys, uid: str) -> None:
 
 def delay_until(k: Keys, due: float, uid: str, slice_: int) -> None:
     is_first = not k.delayed or due < min(k.delayed.values())
-    k.set(k.delayed, (uid, due))
+    latest = max((each for each in k.delayed.values() if due <= each < due + 1), default=None)
+    k.set(k.delayed, (uid, due if latest is None else latest + 1 / 4096))
     if is_first and due <= k.now + slice_ and k.rule("bell for the next due"):
         ring(k)
 
