@@ -183,7 +183,7 @@ def test_what_was_measured_serves_until_the_program_changes(program: Path) -> No
     assert " tests, which take" in said
 
 
-def test_one_of_thirty_is_tried_that_the_commit_chooses(program: Path) -> None:
+def test_a_part_is_tried_that_the_commit_chooses(program: Path) -> None:
     files = sources(ROOT)
     identities = [mutant.identity(files[mutant.file]) for mutant in mutants_of(files)]
     lots = [[each for each in identities if lot(each) == number] for number in range(LOTS)]
