@@ -81,7 +81,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -489,6 +489,26 @@ def _check_seconds(
         raise ValueError(f"{name} must be at least {least} and less than 1e10 s, not {value!r}")
 
 
+def _checked_uids(uids: Iterable[str], count: int) -> list[bytes]:
+    """As they stand in keys: the uids of so many items."""
+    if isinstance(uids, str):
+        raise TypeError(f"a list of uids is needed, not one: {uids!r}")
+    encoded = [encode_uid(uid) for uid in uids]
+    if len(encoded) != count:
+        raise ValueError(f"{len(encoded)} uids were given for {count} items")
+    if len(set(encoded)) < count:
+        twice = next(uid for uid, times in Counter(encoded).items() if times > 1)
+        raise ValueError(f"the uid {decode_uid(twice)!r} was given twice")
+    return encoded
+
+
+def _check_number(name: str, value: object, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, not {value!r}")
+
+
 def _deadline(timeout: Timeout) -> float | None:
     """When a timeout that begins now is over, by the monotonic clock; None for never."""
     if timeout is None or (isinstance(timeout, float) and timeout == math.inf):
@@ -559,8 +579,11 @@ def decode_uid(uid: bytes) -> str:
 
 
 def _text(reason: object) -> str:
-    """As text that can be sent and logged, whatever is in it."""
-    return str(reason).encode("utf-8", "backslashreplace").decode()
+    """As text that can be sent and logged, whatever is in it; of a long one the end."""
+    text = str(reason)
+    if len(text) > _REASON:
+        text = f"... {text[4 - _REASON :]}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _describe(error: BaseException) -> str:
@@ -590,11 +613,23 @@ def exponential_backoff(
     """For ``retry_delay=``: ``first`` seconds after the first attempt, ``factor`` times as long
     after each further one, at most ``most``; of which a random part, ``jitter`` at most, is taken
     off, so that what failed together does not come back together.
+
+    Raises TypeError or ValueError for what is no number of seconds, a ``factor`` below 1, or a
+    ``jitter`` that is not between 0 and 1.
     """
+    _check_seconds("first", first, least=0)
+    _check_seconds("most", most, least=0)
+    _check_number("factor", factor, 1, math.inf)
+    _check_number("jitter", jitter, 0, 1)
 
     def delay(attempt: int) -> float:
-        longest = min(first * factor ** min(attempt - 1, 64), most)
-        return longest * (1 - random.uniform(0, jitter))
+        longest = first
+        # Step by step, because a power may be too large for a float.
+        for _ in range(attempt - 1):
+            if longest >= most or factor == 1 or longest == 0:
+                break
+            longest *= factor
+        return min(longest, most) * (1 - random.uniform(0, jitter))
 
     return delay
 
@@ -1283,7 +1318,8 @@ _CLAIM: Final = """
 -- was sent before, w who calls will wait if there is nothing, h who calls has others already.
 -- terms: what only the general way needs, in one argument, because each costs: what is watched, ''
 -- or 'any'; ms of a slice; ms between two autocleans, or ''; most deliveries, or ''.
--- Returns now (or 0), a verdict, a deadline (or 0), and uid, payload, deliveries of each delivery.
+-- Returns now (or 0), a verdict, a deadline (or 0), and uid, payload, deliveries of each delivery;
+-- of what became a dead letter instead uid, '', and its deliveries below zero.
 -- The verdict: 0 there may be more, -1 not now, -2 paused, else watch so many ms for the next.
 if latest >= tonumber(number) then
   lift_memory_limit()
@@ -1408,11 +1444,13 @@ local function drop_copy(from, uid, about_now)
   if about_now then redis.call('HSET', meta, uid, about_now) end
   take_away(from, uid)
 end
-local function let_die(from, uid, about_now)
+local function let_die(from, uid, about_now, deliveries)
   redis.call('HSET', meta, uid, about_now)
   redis.call('HSET', reasons, uid, 'delivered ' .. most .. ' times')
   redis.call('ZADD', dead, now, uid)
   take_away(from, uid)
+  local n = #reply
+  reply[n + 1], reply[n + 2], reply[n + 3] = uid, '', -deliveries  -- to be told of
 end
 
 local looked, bytes, bell, verdict = 0, 0, false, 0
@@ -1439,7 +1477,7 @@ while #out < tonumber(count) and looked < 1000 and bytes <= 1000000 and searches
     drop_copy(from, uid, fewer)
   elseif most ~= '' and deliveries >= tonumber(most) then
     -- With a time that says so where it was brought back by a 3.0.0, or in a shorter interval.
-    let_die(from, uid, meta_value(deliveries, BACK, delivery, score, others))
+    let_die(from, uid, meta_value(deliveries, BACK, delivery, score, others), deliveries)
   elseif alone and (has_others or out[1]) then
     verdict = -1
     break
@@ -3590,6 +3628,8 @@ _KEEP_HOUSE: Final = 0.25  # seconds after which a claim is to look for what lap
 _CONFIRM_SECONDS: float = 5.0  # after which a server is asked again how it writes to its disk
 _PLAIN: Final = (None, None, 0, False, False)  # terms of a put
 _MAX_PAYLOAD: Final = 4 * 1024 * 1024  # bytes, for which no script holds a server for 10 ms
+_DELAY: Final = 1.0  # seconds, of an item for which nobody can say another
+_REASON: Final = 4096  # characters that are kept of why an item died
 _LARGEST: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
 
 Retries: TypeAlias = "float | Callable[[int], float]"
@@ -3847,6 +3887,9 @@ class _Claim(_Numbered[R]):
         self.items, self._undecodable = items, failed
         each = iter(found)
         for uid, payload, attempts in zip(each, each, each):
+            if attempts < 0:  # it was none: too many holders have died with it
+                queue._tell_death(decode_uid(uid), -attempts, f"delivered {-attempts} times")
+                continue
             fenced = _Uid(uid, "utf-8", "surrogateescape")
             fenced.token, fenced.attempts, fenced.deadline = token, attempts, deadline
             try:
@@ -4132,6 +4175,7 @@ class _Steps(_Connections, Generic[T]):
         self,
         items: Iterable[T | str | bytes],
         *,
+        uids: Iterable[str] | None = None,
         delay: float | None = None,
         at: datetime | float | None = None,
         priority: int = 0,
@@ -4140,26 +4184,40 @@ class _Steps(_Connections, Generic[T]):
     ) -> list[str]:
         """Add items in the order given; their uids.
 
-        items: any iterable. They are sent in chunks of at most 250 or about a megabyte; a chunk is
-        stored whole or not at all. When put_many raises, the chunks before are in the queue.
-
+        items: any iterable but a str or bytes, which would be many. All are serialised and checked
+            before the first is sent, in chunks of at most 250 or about a megabyte; a chunk is
+            stored whole or not at all.
+        uids: the caller's own, one for each item, all different; what has such a uid already is
+            left as it is. When it raises, put_many again with the same ones is safe.
         timeout: seconds, as for put, for all of them together.
+
+        What is raised once something was sent has an attribute ``uids``, a list of those that are
+        known to be in the queue; of the chunk after them that is not known, unless it is QueueFull.
 
         The rest, and errors, as in put.
         """
-        uids: list[str] = []
-        until = _until(timeout)
-        for chunk in _chunks(map(self._dump, items), len):
-            new = _new_uids(len(chunk))
+        if isinstance(items, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"a list of items is needed, not one: {items!r:.99}")
+        payloads = [self._dump(item) for item in items]
+        own = None if uids is None else _checked_uids(uids, len(payloads))
+        names, until = iter(own or ()), _until(timeout)
+        done: list[str] = []
+        for chunk in _chunks(payloads, len):
+            new = list(itertools.islice(names, len(chunk)))
+            new = new or [uid.encode() for uid in _new_uids(len(chunk))]
             pieces = [
-                b"$36\r\n%b\r\n$%d\r\n%b\r\n" % (uid.encode(), len(payload), payload)
+                b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(uid), uid, len(payload), payload)
                 for uid, payload in zip(new, chunk)
             ]
             pairs = (_Packed(2 * len(new), b"".join(pieces)),)
-            terms = (delay, at, priority, held, False)
-            await self._put_pairs(pairs, terms, self._check_room, until)
-            uids.extend(new)
-        return uids
+            terms = (delay, at, priority, held, own is not None)
+            try:
+                await self._put_pairs(pairs, terms, self._check_room, until)
+            except BaseException as error:
+                error.__dict__["uids"] = done
+                raise
+            done += map(decode_uid, new)
+        return done
 
     def _put_pairs(
         self,
@@ -4445,8 +4503,26 @@ class _Steps(_Connections, Generic[T]):
             _milliseconds(await self._delay_of(uid, until) if delay is None else delay)
             for uid in uids
         ]
-        terms = (self._most, _text(reason), int(self._wait_slice * 1000))
-        return sum(await self._settle(FAIL, terms, uids, delays, until))
+        terms = (self._most, reason := _text(reason), int(self._wait_slice * 1000))
+        if self._most == "" or isinstance(uids, str):
+            return sum(await self._settle(FAIL, terms, uids, delays, until))
+        # What dies is failed by itself, so that it is known whether it does.
+        last = [getattr(uid, "attempts", 0) >= self._most for uid in uids]
+        lasting = [not each for each in last]
+        chosen, later = itertools.compress(uids, lasting), itertools.compress(delays, lasting)
+        failed = sum(await self._settle(FAIL, terms, chosen, later, until))
+        for uid in itertools.compress(uids, last):
+            (died,) = await self._settle(FAIL, terms, (uid,), (0,), until)
+            if died:
+                self._tell_death(uid, getattr(uid, "attempts", 0), reason or "no reason was given")
+            failed += died
+        return failed
+
+    def _tell_death(self, uid: str, attempts: int, reason: str) -> None:
+        log.warning(
+            "queue %s: item %r is a dead letter after %d deliveries: %s",
+            self.name, str(uid), attempts, reason,
+        )  # fmt: skip
 
     async def _delay_of(self, uid: str, until: float | None) -> float:
         """The queue's retry_delay for the latest attempt at this item, in seconds."""
@@ -4456,9 +4532,22 @@ class _Steps(_Connections, Generic[T]):
         if attempts is None:
             about = await self._ask("HGET", self.key("meta"), encode_uid(uid), until=until)
             attempts = _attempts(about or b"") or 1
-        delay = self._retry_delay(attempts)
-        _check_seconds("the result of retry_delay", delay, least=0)
-        return delay
+        if self._most != "" and attempts >= self._most:
+            return 0  # it dies
+        try:
+            delay = self._retry_delay(attempts)
+            _check_seconds("the result of retry_delay", delay, least=0)
+        except Exception as error:  # of the caller's function, whatever it is: the item is failed
+            failure = error
+        else:
+            return delay
+        if raised := _of_a_handler(failure):
+            raise raised
+        log.error(
+            "queue %s: retry_delay failed for attempt %s of item %r, which is delayed by %s s: %s",
+            self.name, attempts, str(uid), _DELAY, _describe(failure),
+        )  # fmt: skip
+        return _DELAY
 
     async def _touch(
         self, uid: str, lease: float | None = None, *, timeout: float | None = None

@@ -77,7 +77,7 @@ def test_the_answer_is_there_exactly_when_the_item_is_acked(
 
 
 def test_answers_travel_with_the_next_claim(queue: Any, client: redis.Redis, shown: Any) -> None:
-    uids = queue.put_many("abcde")
+    uids = queue.put_many([*"abcde"])
     first, second, third = claim(queue, shown, [], 3)
     assert queue.fail(second.uid)
     (fourth,) = claim(queue, shown, [(i.uid, i.payload.decode()) for i in (first, second, third)])
@@ -137,7 +137,7 @@ def test_a_lost_reply_changes_nothing_and_the_answer_is_the_same(
     face: Face, server: servers.Server, client: redis.Redis, shown: Any, lost_reply: bool
 ) -> None:
     queue = face.queue(kind=FAILING[type(face)], url=server.url, name="test")
-    uids = queue.put_many("abc")
+    uids = queue.put_many([*"abc"])
     item = queue.get(-1, lease=60)
     shown.answer(queue, "none", "")  # loads the script
     queue.fail_at(0, lost_reply=lost_reply)
@@ -183,7 +183,7 @@ def test_a_full_server_can_be_emptied_with_answers(
 ) -> None:
     with own_server.client() as client:
         queue = face.queue(url=own_server.url, name="test")
-        uids = queue.put_many("abc")
+        uids = queue.put_many([*"abc"])
         (first,) = claim(queue, shown, [])
         shown.answer(queue, "none", "")
         client.config_set("maxmemory", 1)
@@ -224,7 +224,7 @@ def test_it_works_in_a_cluster(face: Face, shown: Any) -> None:
         nodes = {"host": "127.0.0.1", "port": cluster.nodes[0].port, "socket_timeout": 2}
         client: Any = module.RedisCluster(**nodes)
         queue = face.queue(client=client, name="test")
-        one, two = queue.put_many("ab")
+        one, two = queue.put_many([*"ab"])
         item = queue.get(-1, lease=60)
         assert shown.answer(queue, item.uid, "a") is True
         shown.answer_all(queue, lambda payload: payload.decode())

@@ -367,7 +367,7 @@ def directory(tmp_path: Path) -> Path:
 
 USES: dict[str, Callable[[Any], Any]] = {
     "put": lambda queue: queue.put("b"),
-    "put_many": lambda queue: queue.put_many("bc"),
+    "put_many": lambda queue: queue.put_many([*"bc"]),
     "get": lambda queue: queue.get(),
     "get with a timeout": lambda queue: queue.get(1),
     "get_nowait": lambda queue: queue.get_nowait(),

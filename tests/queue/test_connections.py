@@ -537,7 +537,7 @@ def test_put_many_puts_each_item_once_in_order_whatever_is_lost(
 
 
 def test_one_get_is_one_delivery_whatever_is_lost(failing: Any, client: redis.Redis) -> None:
-    uids = failing.put_many("abc")
+    uids = failing.put_many([*"abc"])
     client.script_flush()
     failing.fail_now()
     item = failing.get(30)
@@ -591,7 +591,7 @@ def test_a_get_that_waits_gets_its_item_whatever_is_lost(
 def test_settling_is_done_once_and_truly_reported_whatever_is_lost(
     failing: Any, client: redis.Redis, move: str
 ) -> None:
-    uids = failing.put_many("ab")
+    uids = failing.put_many([*"ab"])
     item = failing.get()
     client.script_flush()
     failing.fail_now()
@@ -607,7 +607,7 @@ def test_settling_is_done_once_and_truly_reported_whatever_is_lost(
 def test_purge_is_done_once_and_truly_reported_whatever_is_lost(
     failing: Any, client: redis.Redis
 ) -> None:
-    failing.put_many("abc")
+    failing.put_many([*"abc"])
     failing.get()
     client.script_flush()
     failing.fail_now()
@@ -652,7 +652,7 @@ def test_idle_connections_that_the_server_closed_are_not_noticed(
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(queue.get, 60) for _ in range(4)]
         wait_for_blocked(client, 4)
-        queue.put_many("abcd")
+        queue.put_many([*"abcd"])
         got = [each.result() for each in waiting]
     for use in (lambda: queue.put("e"), lambda: queue.fail(got[0].uid), lambda: queue.get(-1)):
         client.client_kill_filter(_type="normal", skipme=True)

@@ -65,7 +65,7 @@ def opened(face: Face, url: str, **kw: Any) -> Any:
 def test_a_call_with_time_enough_does_what_it_does_without(queue: Any) -> None:
     time: dict[str, float] = {"timeout": 60}
     assert (queue.empty(**time), queue.qsize(**time)) == (True, 0)
-    uids = [queue.put("a", **time), *queue.put_many("bcdefg", **time)]
+    uids = [queue.put("a", **time), *queue.put_many([*"bcdefg"], **time)]
     assert queue.stats(**time).total == 7
     assert queue.peek(1, **time)[0].uid == uids[0]
     items = queue.get_many(6, -1)

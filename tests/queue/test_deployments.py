@@ -156,7 +156,7 @@ def test_every_method_works_in_a_cluster(
 
     with queue.processing(30) if queue.put("b") else None as item:
         assert item.payload == text("b")
-    queue.put_many("cde")
+    queue.put_many([*"cde"])
     with queue.consume(prefetch=2, timeout=-1) as items:
         assert [item.payload for item in items] == [text(each) for each in "cde"]
     assert queue.stats() == (0, 0, 0, 0, 0, False, None, 0)
@@ -455,7 +455,7 @@ def test_a_certificate_of_another_ca_is_a_clear_error(
 def use_plain(make: Callable[..., Any], client: redis.Redis) -> None:
     """Take every path of put, get, ack and fail."""
     queue = make()
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     queue.ack(queue.get().uid)
     queue.fail(queue.get().uid)
     queue.get()  # its holder forgets it
@@ -465,7 +465,7 @@ def use_plain(make: Callable[..., Any], client: redis.Redis) -> None:
     queue.ack(item.uid)
     seed(client, meta={"acked by a 3.0.0": "1 0 - "})
     assert queue.get(-1) == (None, None)
-    queue.put_many("de")
+    queue.put_many([*"de"])
     for item in (queue.get(), queue.get()):
         queue.hand_back([item.uid])  # as a get does that is interrupted
     for _ in "de":
@@ -487,7 +487,7 @@ def use_everything(make: Callable[..., Any], client: redis.Redis) -> None:
         queue.put(text, priority=5)
     queue.put("e", delay=0.01)
     assert {queue.get(30, lease=60).payload for _ in "abcde"} == set(map(str.encode, "abcde"))
-    queue.put_many("fghij")
+    queue.put_many([*"fghij"])
     queue.get(lease=0.01)
     queue.touch(queue.get(lease=0.01).uid, 0.02)
     held = queue.get_many(5)

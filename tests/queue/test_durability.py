@@ -66,7 +66,7 @@ def test_a_put_that_no_replica_confirms_in_time_raises_and_the_item_is_there(
         queue.put("a", uid="a")
     assert time.monotonic() - begun >= 0.3
     with pytest.raises(NotDurable, match="1 replicas"):
-        queue.put_many("bc")
+        queue.put_many([*"bc"])
     assert queue.exists("a")
     assert queue.qsize() == 3
 
@@ -192,7 +192,7 @@ def test_where_each_write_is_synced_the_answer_to_a_put_suffices(
         asked = "config" if label == "redis-6.2" else "config|get"
         before = calls(server, asked)
         queue = face.queue(url=server.url, name="test", durable="fsync", protocol=protocol)
-        uids = [queue.put("a"), *queue.put_many("bc")]
+        uids = [queue.put("a"), *queue.put_many([*"bc"])]
         assert calls(server, asked) == before + 1
         assert calls(server, "waitaof") == 0
         server.kill()
@@ -210,7 +210,7 @@ def test_where_the_log_is_synced_every_second_redis_8_is_waited_for(
             for each in (60, 0.2)
         )
         assert patient.put("a", uid="a") == "a"
-        assert len(patient.put_many("bc")) == 2
+        assert len(patient.put_many([*"bc"])) == 2
         # It goes with the put, also with the first of each script, which the server does not know.
         assert calls(server, "waitaof") == 4
 

@@ -22,7 +22,7 @@ def fake(face: Face) -> Any:
 
 def test_with_fakeredis_items_are_put_got_acked_and_failed(fake: Any) -> None:
     queue = fake()
-    first, second, third = queue.put("a"), *queue.put_many("bc")
+    first, second, third = queue.put("a"), *queue.put_many([*"bc"])
     item = queue.get(-1)
     assert (item.uid, item.payload, item.attempts) == (first, b"a", 1)
     assert queue.stats()[:5] == (2, 1, 0, 0, 3)
@@ -40,7 +40,7 @@ def test_with_fakeredis_items_are_put_got_acked_and_failed(fake: Any) -> None:
 
 def test_with_fakeredis_items_have_leases_priorities_and_dead_letters(fake: Any) -> None:
     queue = fake(max_attempts=1, lease=60)
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     urgent = queue.put("c", priority=5)
     queue.put("d", delay=3600)
     first, *rest = queue.get_many(3, -1)
@@ -54,7 +54,7 @@ def test_with_fakeredis_items_have_leases_priorities_and_dead_letters(fake: Any)
 
 def test_with_fakeredis_a_loop_ends_where_there_is_nothing(fake: Any) -> None:
     queue = fake()
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     with queue.consume(timeout=-1) as items:
         assert [item.payload for item in items] == [b"a", b"b"]
     queue.put("c")

@@ -201,7 +201,7 @@ def before_each_command(queue: Any, disturb: Callable[[int], Any]) -> Callable[[
 
 def live(queue: Any) -> list[Any]:
     """A bit of everything, and what came of it."""
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     queue.put("later", delay=60)
     first, second = queue.get(-1), queue.get(-1, lease=60)
     came = [first.payload, second.payload, queue.touch(first.uid or "x"), len(queue.peek())]

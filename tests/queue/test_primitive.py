@@ -149,7 +149,7 @@ def test_items_survive_pickle(queue: Any) -> None:
 
 
 def test_get_many_takes_what_is_there_leased(queue: Any, client: redis.Redis, payload: Any) -> None:
-    uids = queue.put_many("abcde")
+    uids = queue.put_many([*"abcde"])
     items = queue.get_many(3, timeout=-1)
     assert items == [(u, payload(t)) for u, t in zip(uids, "abc")]
     assert set(snapshot(client)["leases"]) == set(uids[:3])
@@ -177,7 +177,7 @@ def test_what_may_have_killed_its_holder_is_in_no_list_with_others(
     queue: Any, client: redis.Redis
 ) -> None:
     """Nor is it where the list is of several claims, and it would be the first of the second."""
-    uids = queue.put_many("a" * 260)
+    uids = queue.put_many([*"a" * 260])
     client.hset("srq:test:meta", uids[250], "1 0 of:1 ")
     got = [[item.uid for item in queue.get_many(300, -1)] for _ in range(4)]
     assert got == [uids[:250], [uids[250]], uids[251:], []]
@@ -199,7 +199,7 @@ def test_many_are_settled_in_one_call_if_they_are_leased(
 ) -> None:
     """Others are looked for in lists: each in a call of its own, not to hold up the server."""
     with Failing(url=server.url, name="test") as queue:
-        queue.put_many("abcdefgh")
+        queue.put_many([*"abcdefgh"])
         assert queue.fail_many(["none"]) == queue.ack_many(["none"]) == 0  # loads the scripts
         leased = [item.uid for item in queue.get_many(4, timeout=-1)]
         others = [queue.get(-1).uid for _ in range(4)]
@@ -343,7 +343,7 @@ def test_higher_priorities_come_first_and_equal_ones_in_order(
     at(queue, 0)
     for text, priority in [("a", 0), ("b", 5), ("c", -5), ("d", 5), ("e", 1000), ("f", 0)]:
         queue.put(text, priority=priority)
-    queue.put_many("gh", priority=5)
+    queue.put_many([*"gh"], priority=5)
     queue.put("i", priority=-1000)
     check_places(client)
     got = [queue.get(-1).payload for _ in range(9)]
@@ -590,7 +590,7 @@ def test_a_stale_holder_cannot_forward(many: Any, client: redis.Redis) -> None:
 
 def test_consume_acks_an_item_when_the_next_is_asked_for(many: Any, client: redis.Redis) -> None:
     queue = many()
-    uids = queue.put_many("abc")
+    uids = queue.put_many([*"abc"])
     seen = []
     with queue.consume(timeout=-1) as items:
         for item in items:
@@ -618,7 +618,7 @@ def test_leaving_consume_gives_back_what_is_out(
 
 def test_an_item_acked_before_a_break_does_not_come_back(many: Any) -> None:
     queue = many()
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     with queue.consume() as items:
         for item in items:
             item.ack()
@@ -628,7 +628,7 @@ def test_an_item_acked_before_a_break_does_not_come_back(many: Any) -> None:
 
 def test_an_exception_in_the_body_fails_the_item(many: Any, payload: Any) -> None:
     queue = many(max_attempts=1)
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     with pytest.raises(ZeroDivisionError), queue.consume(prefetch=2) as items:
         raise ZeroDivisionError(next(items).payload)
     (dead,) = queue.dead()
@@ -656,7 +656,7 @@ def test_who_lost_a_lease_is_told(many: Any) -> None:
 
 def test_what_lapsed_while_it_waited_here_is_not_handed_out(many: Any, payload: Any) -> None:
     queue = many()
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     with queue.consume(prefetch=3, renew=False) as items:
         next(items)
         lapsed = items._in_state(_State.AHEAD)[0]
@@ -692,7 +692,7 @@ def test_a_lease_is_counted_from_when_the_server_gave_it(
 
 def test_without_renewal_an_ack_does_not_wait_for_the_next_fetch(many: Any) -> None:
     queue = many()
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     with queue.consume(prefetch=3, renew=False) as items:
         assert [(next(items), queue.stats().total)[1] for _ in range(3)] == [3, 2, 1]
 
@@ -701,7 +701,7 @@ def test_an_ack_that_could_not_be_sent_goes_with_the_next_fetch(
     server: Server, client: redis.Redis
 ) -> None:
     with Failing(url=server.url, name="test") as queue:
-        queue.put_many("ab")
+        queue.put_many([*"ab"])
         with queue.consume() as items:
             next(items)
             queue.fail_at(0, lost_reply=False, error=lambda: redis.ResponseError("no"))
@@ -718,7 +718,7 @@ def test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead(
 ) -> None:
     queue = many()
     at(queue, 0)
-    uids = queue.put_many("abcd")
+    uids = queue.put_many([*"abcd"])
     with queue.consume(prefetch=4, lease=3000) as items:
         next(items), next(items)
         at(queue, 1000)
@@ -732,7 +732,7 @@ def test_each_turn_of_the_helper_renews_what_is_in_hand_and_ahead(
 
 def test_processing_takes_no_item_but_its_own(many: Any) -> None:
     queue = many()
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     with queue.processing():
         assert queue.stats()[:2] == (2, 1)
 
@@ -774,7 +774,7 @@ def test_processing_acks_one_item_or_fails_it(many: Any, payload: Any) -> None:
 def test_while_paused_nobody_gets_and_everything_else_goes_on(
     queue: Any, client: redis.Redis
 ) -> None:
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     uid, _ = queue.get(-1)
     queue.pause()
     assert queue.stats().paused is True
@@ -828,7 +828,7 @@ def test_a_full_queue_refuses_puts_and_takes_back_what_fails(
     many: Any, client: redis.Redis
 ) -> None:
     queue = many(maxsize=2)
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     before = snapshot(client)
     for full in (QueueFull, standard.Full):
         with pytest.raises(full, match="maxsize of 2"):
@@ -841,7 +841,7 @@ def test_a_full_queue_refuses_puts_and_takes_back_what_fails(
     queue.ack(queue.get(-1).uid)
     assert queue.put("c")
     with pytest.raises(QueueFull):
-        queue.put_many("de", priority=3)
+        queue.put_many([*"de"], priority=3)
 
 
 def test_a_payload_may_be_too_large(many: Any, client: redis.Redis) -> None:
@@ -905,7 +905,7 @@ def test_leases_are_renewed_although_acks_are_refused(
     may("*")
     try:
         queue = face.queue(url=f"unix://limited:any@{server.socket}", name="test")
-        uids = queue.put_many("abc")
+        uids = queue.put_many([*"abc"])
         with queue.consume(prefetch=3, lease=0.6) as items:
             next(items), next(items)  # the first is done
             may("items", "ackbuf", "backup", "meta", "leases")  # enough to renew, not to ack

@@ -173,7 +173,7 @@ def test_a_renamed_ackbuf_never_replaces_a_backup(queue: Any, client: redis.Redi
 
 
 def test_a_queue_found_empty_leaves_no_key_without_expiry(queue: Any, client: redis.Redis) -> None:
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     queue.fail(queue.get().uid)
     drain(queue, client)
     queue.get(-1)
@@ -184,7 +184,7 @@ def test_a_queue_drained_by_two_generations_of_orphans_leaves_nothing(
     queue: Any, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saferedisqueue, "_KEEP_HOUSE", 0)  # each get does
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     first, second = queue.get().uid, queue.get().uid
     lapse(client)
     third = queue.get(-1).uid
@@ -208,7 +208,7 @@ def test_what_a_wait_was_handed_is_ready_at_once_in_its_place_and_uncounted(
     make: Make, client: redis.Redis, interval: float | None
 ) -> None:
     queue = make(autoclean_interval=interval)
-    uids = queue.put_many("abcd")
+    uids = queue.put_many([*"abcd"])
     hand(client, waits=2)
     check_places(client)
     assert queue.stats().ready == 4
@@ -223,7 +223,7 @@ def test_what_a_wait_was_handed_is_ready_at_once_in_its_place_and_uncounted(
 def test_a_claim_behind_a_wait_takes_what_is_next_whoever_was_handed_what(
     queue: Any, client: redis.Redis, how: str
 ) -> None:
-    uids = queue.put_many("abc")
+    uids = queue.put_many([*"abc"])
     hand(client, waits=2)
     assert queue.get(-1).uid == uids[0]
     assert claim(queue, how)[3] == uids[1].encode()
@@ -266,7 +266,7 @@ def test_a_claim_that_is_refused_in_a_pause_leaves_what_its_wait_was_handed_unti
     make: Make, client: redis.Redis
 ) -> None:
     queue = make()
-    uids = queue.put_many("abc")
+    uids = queue.put_many([*"abc"])
     slot = queue._take_slot().count(CLAIM).count(CLAIM)
     call(queue, UNDO, "dead:1", "", 1000, slot=slot)
     slot.claims -= 1
@@ -284,7 +284,7 @@ def test_a_claim_that_is_refused_in_a_pause_leaves_what_its_wait_was_handed_unti
 def test_what_is_handed_back_goes_before_what_waits_were_handed(
     queue: Any, client: redis.Redis
 ) -> None:
-    uids = queue.put_many("abc")
+    uids = queue.put_many([*"abc"])
     item = queue.get(-1)
     hand(client)
     queue.hand_back([item.uid])
@@ -323,7 +323,7 @@ def test_a_put_sent_again_after_its_item_was_acked_stores_nothing(
 
 
 def test_a_claim_sent_again_gets_the_same_item(queue: Any, client: redis.Redis) -> None:
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     slot = queue._take_slot().count(CLAIM)
     answers = [claim(queue, how, slot) for how in ("", "a", "ag")]
     assert len({tuple(answer[3:]) for answer in answers}) == 1

@@ -47,7 +47,7 @@ def use(make: Callable[[], Any]) -> None:
     assert queue.get(0).uid == uid
     assert make().ack(uid)
     assert make().get(0.05).uid is None
-    queue.put_many("bcd")
+    queue.put_many([*"bcd"])
     assert [item.payload for item in make().get_many(1, 1)] == [b"b"]
     with make().processing(1) as item:
         assert item.payload == b"c"
@@ -107,7 +107,7 @@ def blocking():
     queue = SafeRedisQueue(**own)
     assert queue.ack(queue.get(1).uid)
     assert SafeRedisQueue(**own).get(0.05).uid is None
-    queue.put_many("bc")
+    queue.put_many([*"bc"])
     with SafeRedisQueue(**own).processing(1) as item:
         assert item.payload == b"b"
     with SafeRedisQueue(**own).consume(timeout=0.05) as items:
@@ -118,7 +118,7 @@ async def asynchronous():
     async with AsyncSafeRedisQueue(**own) as queue:
         assert (await queue.get(0.05)).uid is None
     async with AsyncSafeRedisQueue(**own) as queue:
-        await queue.put_many("ab")
+        await queue.put_many([*"ab"])
         async with queue.processing(1) as item:
             assert item.payload == b"a"
         async with queue.consume(timeout=0.05) as items:
@@ -149,7 +149,7 @@ from saferedisqueue import SafeRedisQueue
 
 logging.disable()
 queue = SafeRedisQueue(url=sys.argv[1], name="test")
-queue.put_many("abc")
+queue.put_many([*"abc"])
 items = queue.consume(prefetch=2)
 assert next(items).payload == b"a"
 

@@ -106,7 +106,7 @@ def test_bytes_on_many_idle_connections_are_answers_to_nothing(
     for _ in range(2):
         waits = elsewhere(lambda: crowd(face, queue, 5, wait_and_ack))
         eventually(lambda: lines.waiting == 5, 10)
-        uids = make().put_many("abcde")
+        uids = make().put_many([*"abcde"])
         assert sorted(waits.result(60)) == sorted(uids)
         proxy.say(b":0\r\n")
         face.work(0.01)

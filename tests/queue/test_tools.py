@@ -59,7 +59,7 @@ def test_a_piece_is_there_once_with_those_it_needs() -> None:
 
 
 def test_a_claim_acks_others_in_the_same_call(queue: Any, client: redis.Redis) -> None:
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     (first,), _ = queue.claim(1, -1, lease=60)
     (second, third), _ = queue.claim(2, -1, lease=60, acks=[first.uid])
     assert snapshot(client)["items"].keys() == {second.uid, third.uid}
@@ -77,7 +77,7 @@ def test_commands_and_keys(queue: Any, client: redis.Redis) -> None:
 def test_what_is_held_is_renewed_until_it_is_settled(
     face: Face, queue: Any, client: redis.Redis
 ) -> None:
-    queue.put_many("abcd")
+    queue.put_many([*"abcd"])
     raw = getattr(queue, "wrapped", queue)
     raw._at = str(NOW)
 
@@ -109,7 +109,7 @@ def test_what_is_held_is_renewed_until_it_is_settled(
 
 
 def test_an_item_is_handed_back_once_and_does_not_count(queue: Any, client: redis.Redis) -> None:
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     with queue.consume() as items:
         item = next(items)
         item.hand_back()
@@ -189,7 +189,7 @@ def test_an_item_lost_in_hand_is_not_acked_by_who_leaves_the_loop(
 def test_an_item_that_lapsed_ahead_is_not_acked_though_its_renewal_comes_late(
     face: Face, queue: Any, client: redis.Redis
 ) -> None:
-    _, second = queue.put_many("ab")
+    _, second = queue.put_many([*"ab"])
     queue._at = str(NOW)
     with queue.consume(prefetch=2, lease=3000, timeout=-1) as items:
         next(items).ack()
@@ -231,7 +231,7 @@ FORKED = """if 1:
     import os, sys
     from saferedisqueue import SafeRedisQueue, SafeRedisQueueError
     queue = SafeRedisQueue(url=sys.argv[1], name="test")
-    uids = queue.put_many("abc")
+    uids = queue.put_many([*"abc"])
     with queue.processing(renew=False) as first, queue.consume(prefetch=2, renew=False) as items:
         second = next(items)
         child = os.fork()
@@ -271,7 +271,7 @@ def test_a_thread_that_cannot_be_had_ends_no_loop(
         raise RuntimeError("can't start new thread")
 
     with SafeRedisQueue[bytes](url=server.url, name="test") as queue:
-        queue.put_many("ab")
+        queue.put_many([*"ab"])
         monkeypatch.setattr("threading.Thread.start", refuse)
         assert [item.payload for item in queue.consume(timeout=-1)] == [b"a", b"b"]
     assert not snapshot(client).get("items")
@@ -284,7 +284,7 @@ def test_a_helper_that_died_is_started_anew(
         return getattr(items, "wrapped", items)._helper
 
     queue = face.queue(url=server.url, name="test")
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     with queue.consume() as items:
         next(items)
         dead = helper()

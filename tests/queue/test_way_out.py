@@ -129,7 +129,7 @@ def test_a_get_that_is_interrupted_at_its_very_end_undoes_no_get_of_another(
     server: Server, client: redis.Redis
 ) -> None:
     with SafeRedisQueue[bytes](url=server.url, name="test") as queue:
-        queue.put_many("ab")
+        queue.put_many([*"ab"])
         items: list[Any] = []
         queue._slots = slots = Interrupted(queue._slots)
         slots.use = lambda: items.append(queue.get(-1))
@@ -167,7 +167,7 @@ def test_a_loop_is_left_in_time_while_its_helper_awaits_a_reply_and_acks_are_due
 ) -> None:
     with Proxy(server) as proxy:
         queue = face.queue(url=proxy.url, name="test", socket_timeout=None)
-        queue.put_many("abcd")
+        queue.put_many([*"abcd"])
         items = queue.consume(prefetch=4, lease=LEASE)
         assert [next(items).payload for _ in range(2)] == [b"a", b"b"]  # done, and in hand
         proxy.go_silent(for_good=True)

@@ -248,7 +248,7 @@ def loads(url: str) -> None:
     with SafeRedisQueue[str](url=url, name="test", serializer=serializer) as queue:
         for kind in KINDS:
             for get in (lambda: queue.get(1), lambda: queue.get_many(2, 1)):
-                uids = queue.put_many("ab")
+                uids = queue.put_many([*"ab"])
                 serializer.armed, alarm = True, Alarm(kind)
                 alarm.during(get)
                 if alarm.left(queue, 2, 0, 0, 0):

@@ -280,8 +280,9 @@ class Explorer(Processes):
             reply = model.claim(k, "drain", number, about, "g", terms, 1, None)
             for uid in k.dead:
                 bounds.pop(uid, None)
-            if len(reply) > 3:
-                uid, payload = reply[3:5]
+            found = [each for each in zip(*[iter(reply[3:])] * 3) if each[2] >= 0]
+            if found:
+                uid, payload, _ = found[0]
                 if bounds.pop(uid, -1) < k.now:
                     broken(f"{uid} comes again, or late")
                 if payload == "bad":

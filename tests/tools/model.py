@@ -129,7 +129,7 @@ def claim(
     k: Keys, slot: str, number: int, about: Meta, how: str, terms: Terms, count: int,
     lease: int | None, *acks: str,
 ) -> Any:  # fmt: skip
-    """Now, verdict, deadline, and uid, payload, deliveries of each delivery.
+    """Now, verdict, deadline, and uid, payload, deliveries of each delivery; below zero of a death.
 
     about: meta of a first delivery. how: letters: g the general way is due, b a BLMOVE stands
     before this, a this was sent before, w who calls will wait, h who calls has others already.
@@ -375,6 +375,7 @@ class Claim:
                 k.set(k.reasons, (uid, f"delivered {most} times"))
                 k.set(k.dead, (uid, k.now))
                 self.take_away(place, uid)
+                self.found += [uid, "", -about.deliveries]
             elif alone and (self.taken or "h" in self.how):
                 verdict = -1
                 break

@@ -64,14 +64,20 @@ def claiming(
 
 def claim(queue: Any, *args: Any, slot: Any = None, **kw: Any) -> list[Any]:
     """Claim one item: uid, payload and deliveries, or else the verdict."""
-    _, verdict, _, *found = call(queue, CLAIM, *claiming(*args, **kw), slot=slot)
-    return found or [verdict]
+    verdict, found = claimed(call(queue, CLAIM, *claiming(*args, **kw), slot=slot))
+    return list(*found) or [verdict]
 
 
 def claim_many(queue: Any, count: int, *args: Any, slot: Any = None, **kw: Any) -> list[str]:
     """Claim so many; the uids."""
-    reply = call(queue, CLAIM, *claiming(*args, count=count, **kw), slot=slot)
-    return [uid.decode() for uid in reply[3::3]]
+    _, found = claimed(call(queue, CLAIM, *claiming(*args, count=count, **kw), slot=slot))
+    return [uid.decode() for uid, _, _ in found]
+
+
+def claimed(reply: list[Any]) -> tuple[int, list[tuple[Any, ...]]]:
+    """The verdict, and what was delivered: not what died instead."""
+    _, verdict, _, *found = reply
+    return verdict, [each for each in zip(*[iter(found)] * 3) if each[2] >= 0]
 
 
 # -- slots -----------------------------------------------------------------------------------------

@@ -152,21 +152,21 @@ def undisturbed(operation: Operation, queue: Any, client: redis.Redis) -> dict[s
 
 @operation()
 def put(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     yield May(new="x")
     assert queue.put("x") is not None
 
 
 @operation()
 def put_with_a_uid(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     yield May(new="x")
     assert queue.put("x", uid="mine") == "mine"
 
 
 @operation()
 def put_with_a_delay(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     yield May(new="x")
     assert queue.put("x", delay=LEASE) is not None
 
@@ -180,9 +180,9 @@ def put_with_a_priority(queue: Queue, client: redis.Redis) -> Iterator[May]:
 
 @operation()
 def put_many(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     yield May(new="vwxyz", whole=False)
-    assert len(queue.put_many("vwxyz")) == 5
+    assert len(queue.put_many([*"vwxyz"])) == 5
 
 
 @operation(durable=1, durable_timeout=0.001)
@@ -201,21 +201,21 @@ def check_taken(item: Any, payload: str) -> None:
 
 @operation()
 def get(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     yield May(takes=True)
     check_taken(queue.get(), "a")
 
 
 @operation()
 def get_with_a_lease(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     yield May(takes=True)
     check_taken(queue.get(lease=LEASE), "a")
 
 
 @operation()
 def get_by_priority(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("ab", priority=3)
+    queue.put_many([*"ab"], priority=3)
     yield May(takes=True)
     check_taken(queue.get(lease=LEASE), "a")
 
@@ -267,7 +267,7 @@ def get_that_requeues(queue: Queue, client: redis.Redis) -> Iterator[May]:
 
 @operation()
 def get_many(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("abcdef")
+    queue.put_many([*"abcdef"])
     yield May(whole=False, takes=True, fewer=True)
     check_first(queue.get_many(5, lease=LEASE), "abcde")
 
@@ -292,14 +292,14 @@ class Picky:
 
 @operation(serializer=Picky)
 def get_past_the_undecodable(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     yield May(dies="a", whole=False, takes=True)
     check_taken(queue.get(), "b")
 
 
 @operation(serializer=Picky)
 def get_many_past_the_undecodable(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     yield May(dies="a", whole=False, takes=True, fewer=True)
     check_first(queue.get_many(2, lease=LEASE), "bc")
 
@@ -473,7 +473,7 @@ def consume_without_renewing(queue: Queue, client: redis.Redis) -> Iterator[May]
 
 @operation()
 def consume_and_break(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("abcdef")
+    queue.put_many([*"abcdef"])
     yield May(gone="abc", whole=False, takes=True, counts=True)
     with queue.consume(prefetch=2, lease=LEASE) as items:
         for item in items:
@@ -485,7 +485,7 @@ def consume_and_break(queue: Queue, client: redis.Redis) -> Iterator[May]:
 
 @operation()
 def consume_and_close(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("abcdef")
+    queue.put_many([*"abcdef"])
     yield May(gone="ab", whole=False)
     items = queue.consume(prefetch=2, lease=LEASE)
     assert [next(items).payload for _ in "abc"] == [b"a", b"b", b"c"]
@@ -498,7 +498,7 @@ class BrokenError(Exception):
 
 @operation()
 def consume_and_raise(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("abcdef")
+    queue.put_many([*"abcdef"])
     yield May(gone="a", whole=False, takes=True, counts=True)
     items = queue.consume(prefetch=3, lease=LEASE)
     with pytest.raises(BrokenError), items:
@@ -512,7 +512,7 @@ def check_second(first: Any, second: Any) -> None:
 
 @operation()
 def consume_and_settle(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("abcd")
+    queue.put_many([*"abcd"])
     yield May(gone="ad", dies="b", whole=False, takes=True, counts=True)
     with queue.consume(lease=LEASE, timeout=-1) as items:
         next(items).ack()
@@ -525,7 +525,7 @@ def consume_and_settle(queue: Queue, client: redis.Redis) -> Iterator[May]:
 
 @operation(serializer=Picky)
 def consume_past_the_undecodable(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("abc")
+    queue.put_many([*"abc"])
     yield May(gone="bc", dies="a", whole=False, takes=True, counts=True)
     with queue.consume(prefetch=2, lease=LEASE, timeout=-1) as items:
         assert [item.payload for item in items] == [b"b", b"c"]
@@ -533,7 +533,7 @@ def consume_past_the_undecodable(queue: Queue, client: redis.Redis) -> Iterator[
 
 @operation()
 def processing(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     yield May(gone="a", whole=False, takes=True, counts=True)
     with queue.processing(lease=LEASE) as item:
         assert item.payload == b"a"
@@ -541,7 +541,7 @@ def processing(queue: Queue, client: redis.Redis) -> Iterator[May]:
 
 @operation()
 def processing_that_raises(queue: Queue, client: redis.Redis) -> Iterator[May]:
-    queue.put_many("ab")
+    queue.put_many([*"ab"])
     yield May(whole=False, takes=True, counts=True)
     with pytest.raises(BrokenError), queue.processing(lease=LEASE):
         raise BrokenError

@@ -301,7 +301,7 @@ class Processes:
             except StoppedError:
                 reply = "stopped"
         if name == "claim" and reply not in ("refused", "stopped"):
-            found = zip(*[iter(reply[3:])] * 3)
+            found = [each for each in zip(*[iter(reply[3:])] * 3) if each[2] >= 0]
             reply = (k.now, *reply[1:3], *((*each, token_of(k, each[0])) for each in found))
         return k.freeze(), reply, k.has_failed
 

@@ -1,0 +1,224 @@
+"""What becomes of an item that failed, and what is told of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import redis
+
+from helpers import FAILING, Face
+from saferedisqueue import PayloadTooLarge, QueueFull, exponential_backoff, from_receipt
+
+LONG = 1_000_000  # characters
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+
+
+# -- retry_delay -----------------------------------------------------------------------------------
+
+
+class Broken(Exception):
+    """Of a function of the user's."""
+
+
+def broken(attempt: int) -> float:
+    raise Broken(f"attempt {attempt}")
+
+
+def test_an_item_is_failed_although_retry_delay_raises(
+    many: Any, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = many(retry_delay=broken)
+    queue.put("a")
+    uid = queue.get(-1).uid
+    assert queue.fail(uid, reason="why") is True
+    assert queue.stats()[:4] == (0, 0, 1, 0)
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "Broken: attempt 1" in record.getMessage()
+    assert str(uid) in record.getMessage()
+
+
+def test_it_does_not_replace_the_body_s_own_error(many: Any) -> None:
+    queue = many(retry_delay=broken)
+    queue.put("a")
+    with pytest.raises(ZeroDivisionError), queue.processing(-1):
+        raise ZeroDivisionError
+    queue.put("b")
+    with pytest.raises(ZeroDivisionError), queue.consume(timeout=-1) as items:
+        next(items)
+        raise ZeroDivisionError
+    assert queue.stats()[:4] == (0, 0, 2, 0)
+
+
+def test_it_is_not_asked_of_what_dies(many: Any) -> None:
+    asked: list[int] = []
+    queue = many(max_attempts=2, retry_delay=lambda attempt: asked.append(attempt) or 0)
+    queue.put("a")
+    queue.fail(queue.get(-1).uid)
+    queue.fail(queue.get(-1).uid)
+    assert asked == [1]
+    assert queue.stats().dead == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "error"),
+    [
+        ("first", -1, ValueError),
+        ("first", "1", TypeError),
+        ("factor", 0.5, ValueError),
+        ("factor", True, TypeError),
+        ("most", float("nan"), ValueError),
+        ("most", None, TypeError),
+        ("jitter", 1.1, ValueError),
+        ("jitter", -0.1, ValueError),
+        ("jitter", float("nan"), ValueError),
+    ],
+)
+def test_exponential_backoff_checks_its_arguments(
+    name: str, wrong: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=name):
+        exponential_backoff(**{name: wrong})
+
+
+@pytest.mark.parametrize("factor", [1, 1.0001, 10, 1e300])
+def test_exponential_backoff_does_not_overflow(factor: float) -> None:
+    delay = exponential_backoff(first=1, factor=factor, most=1000, jitter=0)
+    assert delay(10**6) == (1 if factor == 1 else 1000)
+    assert exponential_backoff(first=0, factor=factor, jitter=0)(10**9) == 0
+
+
+# -- reasons, and what is told of the dead ---------------------------------------------------------
+
+
+def test_of_a_long_reason_the_end_is_kept(many: Any, client: redis.Redis) -> None:
+    queue = many(max_attempts=1)
+    queue.put_many(["a", "b", "c"])
+    queue.fail(queue.get(-1).uid, reason=f"{'x' * LONG} the end")
+    queue.bury(queue.get(-1).uid, f"{'x' * LONG} the end")
+    with pytest.raises(ValueError, match="the end"), queue.processing(-1):
+        raise ValueError(f"{'x' * LONG} the end")
+    for each in queue.dead(3):
+        assert len(each.reason) == 4096
+        assert each.reason.startswith("... x")
+        assert each.reason.endswith(" the end")
+
+
+def test_what_dies_of_failing_is_told_once(many: Any, caplog: pytest.LogCaptureFixture) -> None:
+    queue = many(max_attempts=2)
+    queue.put("a", uid="a")
+    queue.fail(queue.get(-1).uid, reason="first")
+    assert warnings_of(caplog) == []
+    uid = queue.get(-1).uid
+    assert queue.fail(uid, reason="second") is True
+    (text,) = warnings_of(caplog)
+    assert text == "queue test: item 'a' is a dead letter after 2 deliveries: second"
+    assert queue.fail(uid, reason="third") is False
+    assert len(warnings_of(caplog)) == 1
+
+
+def test_of_many_that_fail_each_that_dies_is_told(
+    many: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = many(max_attempts=2)
+    queue.put_many(["a", "b"], uids=["a", "b"])
+    queue.fail_many(item.uid for item in queue.get_many(2, -1))
+    queue.put_many(["c", "d"], uids=["c", "d"])
+    items = [item for _ in range(4) for item in queue.get_many(1, -1)]
+    lost = next(item.uid for item in items if item.uid == "b")
+    assert queue.bury(from_receipt(f"{lost.token}/b"))
+    assert queue.fail_many([item.uid for item in items], delay=0) == 3
+    assert [text[:40] for text in warnings_of(caplog)] == [
+        "queue test: item 'a' is a dead letter af"
+    ]
+    assert queue.stats()[:4] == (2, 0, 0, 2)
+
+
+def test_what_dies_because_its_holders_did_is_told(
+    many: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = many(max_attempts=1)
+    queue._at = "1800000000000"
+    queue.put("a", uid="a")
+    queue.get(-1, lease=1)
+    queue._at = "1800000001000"
+    assert queue.get(-1) == (None, None)
+    (text,) = warnings_of(caplog)
+    assert text == "queue test: item 'a' is a dead letter after 1 deliveries: delivered 1 times"
+    assert queue.get(-1) == (None, None)
+    assert len(warnings_of(caplog)) == 1
+
+
+# -- many that are put -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["abc", b"abc", bytearray(b"abc")])
+def test_one_text_is_no_list_of_items(queue: Any, text: Any) -> None:
+    with pytest.raises(TypeError, match="a list of items is needed, not one"):
+        queue.put_many(text)
+    assert queue.stats().total == 0
+
+
+def test_all_are_checked_before_the_first_is_sent(many: Any) -> None:
+    queue = many(max_payload=10)
+    for wrong, error in ((1, TypeError), ("x" * 11, PayloadTooLarge)):
+        with pytest.raises(error):
+            queue.put_many([*(str(n) for n in range(1000)), wrong])
+        assert queue.stats().total == 0
+
+
+def test_uids_may_be_the_caller_s_own(queue: Any, payload: Any) -> None:
+    queue.put("0", uid="n 3")
+    uids = [f"n {n}" for n in range(600)]
+    assert queue.put_many(map(str, range(600)), uids=uids) == uids
+    assert queue.put_many(map(str, range(600)), uids=iter(uids)) == uids
+    items = queue.get_many(601, -1)
+    assert [str(item.uid) for item in items] == ["n 3", *uids[:3], *uids[4:]]
+    assert [item.payload for item in items[:3]] == [payload("0"), payload("0"), payload("1")]
+
+
+@pytest.mark.parametrize(
+    ("uids", "error", "text"),
+    [
+        (["a"], ValueError, "1 uids were given for 2 items"),
+        (["a", "b", "c"], ValueError, "3 uids were given for 2 items"),
+        (["a", "a"], ValueError, "the uid 'a' was given twice"),
+        (["a", ""], ValueError, "must not be empty"),
+        (["a", 1], TypeError, "a uid is a str"),
+        ("ab", TypeError, "a list of uids is needed, not one"),
+    ],
+)
+def test_uids_that_do_not_fit_are_refused(
+    queue: Any, uids: Any, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        queue.put_many(["1", "2"], uids=uids)
+    assert queue.stats().total == 0
+
+
+def test_what_is_raised_tells_which_are_there(many: Any, payload: Any) -> None:
+    queue = many(maxsize=600)
+    with pytest.raises(QueueFull) as raised:
+        queue.put_many(map(str, range(1000)))
+    assert len(raised.value.uids) == 500
+    assert [item.uid for item in queue.get_many(1000, -1)] == raised.value.uids
+
+
+@pytest.mark.parametrize("lost_reply", [False, True])
+def test_so_does_the_loss_of_the_server(face: Face, many: Any, lost_reply: bool) -> None:
+    failing = many(kind=FAILING[type(face)])
+    failing.put("first", uid="first")  # loads the script
+    failing.fail_at(1, lost_reply=lost_reply, for_good=True)
+    uids = [f"n {n}" for n in range(600)]
+    with pytest.raises(redis.ConnectionError) as raised:
+        failing.put_many(map(str, range(600)), uids=uids)
+    assert raised.value.uids == uids[:250]
+    queue = many()
+    assert queue.stats().total == (501 if lost_reply else 251)
+    assert queue.put_many(map(str, range(600)), uids=uids) == uids
+    assert [str(item.uid) for item in queue.get_many(999, -1)][1:] == uids
