@@ -4504,13 +4504,13 @@ class _Steps(_Connections, Generic[T]):
             for uid in uids
         ]
         terms = (self._most, reason := _text(reason), int(self._wait_slice * 1000))
-        if self._most == "" or isinstance(uids, str):
+        if not isinstance(self._most, int) or isinstance(uids, str):
             return sum(await self._settle(FAIL, terms, uids, delays, until))
         # What dies is failed by itself, so that it is known whether it does.
         last = [getattr(uid, "attempts", 0) >= self._most for uid in uids]
         lasting = [not each for each in last]
         chosen, later = itertools.compress(uids, lasting), itertools.compress(delays, lasting)
-        failed = sum(await self._settle(FAIL, terms, chosen, later, until))
+        failed: int = sum(await self._settle(FAIL, terms, chosen, later, until))
         for uid in itertools.compress(uids, last):
             (died,) = await self._settle(FAIL, terms, (uid,), (0,), until)
             if died:
@@ -4532,7 +4532,7 @@ class _Steps(_Connections, Generic[T]):
         if attempts is None:
             about = await self._ask("HGET", self.key("meta"), encode_uid(uid), until=until)
             attempts = _attempts(about or b"") or 1
-        if self._most != "" and attempts >= self._most:
+        if isinstance(self._most, int) and attempts >= self._most:
             return 0  # it dies
         try:
             delay = self._retry_delay(attempts)
@@ -4984,33 +4984,85 @@ class _ConsumeSteps(_HoldingSteps[D]):
     """consume, once: fetches, acks with the next fetch, renews, gives back."""
 
     _at_first = _State.AHEAD
+    _stopped = False
+    _waiting: weakref.ref[_Claim[Any]] | None = None  # the latest claim, which refers to this
 
     def __init__(
-        self, queue: _Steps[Any], prefetch: int, lease: float | None, renew: bool, timeout: Timeout
+        self,
+        queue: _Steps[Any],
+        prefetch: int,
+        lease: float | None,
+        renew: bool,
+        timeout: Timeout,
+        ack: bool = True,
     ) -> None:
         check_count("prefetch", prefetch, least=1)
         _deadline(timeout)
         super().__init__(queue, lease, renew)
         self._prefetch, self._timeout = min(prefetch, _CHUNK_ITEMS), timeout
         self._current: D | None = None
+        self._ack = ack
         self._coming: Iterator[D] = iter(())  # what was fetched and not yet given out
+
+    def stop(self) -> None:
+        """End the loop before the next item: what was fetched ahead is given back.
+
+        For another thread or task, or the handler of a signal: it sends nothing and waits for
+        nothing. The item in hand is not touched, and acked as ever. A loop that waits for an item
+        ends within a ``wait_slice``, which is a second.
+        """
+        self._stopped = True
+        claim = self._waiting and self._waiting()
+        if claim is not None:
+            claim.until = time.monotonic()
 
     def _next(self) -> Awaitable[D | None]:
         """The next item, or None when the timeout is over; the one before is acked."""
         self._finish_current()
+        if self._stopped:
+            return self._end_of_loop()
         if self._in_state(_State.AHEAD):
             return self._next_ahead()
+        return self._fetch_next() if self._ack else self._next_when_free()
+
+    async def _end_of_loop(self) -> None:
+        """It was stopped: what others have in hand stays with them."""
+        await self._queue._finish(self._give_back_ahead(_from_now(_WAY_OUT)))
+
+    async def _give_back_ahead(self, until: float) -> None:
+        ahead = self._in_state(_State.AHEAD)[::-1]
+        for each in ahead:
+            each._state = _State.SETTLED
+        await self._flush(until)
+        await self._queue._hand_back([each.uid for each in ahead], until=until)
+
+    async def _next_when_free(self) -> D | None:
+        """When less than ``prefetch`` are in the hands of those who settle them."""
+        closings = self._queue._closings
+        while len(self._out()) >= self._prefetch and not self._stopped:
+            self._queue._check_open(closings)
+            await self._queue._sleep(_SOON)
+        return await (self._end_of_loop() if self._stopped else self._fetch_next())
+
+    def _fetch_next(self) -> Awaitable[D | None]:
         done = self._done()
 
         def read(claim: _Claim[Any]) -> Any:
             fetched = self._hold(claim)
             self._acked(done)
             self._coming = iter(fetched)
+            if self._stopped:
+                return self._end_of_loop()
             # A lease may have ended meanwhile.
             return (self._take_ahead() or self._next_ahead()) if fetched else None
 
         acks = [item.uid for item in done]
-        return self._claim(self._prefetch, self._timeout, acks, read)
+        count = self._prefetch if self._ack else self._prefetch - len(self._out())
+        claim = self._claim(count, self._timeout, acks, read)
+        self._waiting = weakref.ref(claim)
+        if self._stopped:  # by a handler, since that was asked
+            claim.until = time.monotonic()
+        return claim
 
     async def _next_ahead(self) -> D | None:
         """The next of those that were fetched ahead, if any is still held."""
@@ -5035,7 +5087,7 @@ class _ConsumeSteps(_HoldingSteps[D]):
 
     def _finish_current(self) -> None:
         item, self._current = self._current, None
-        if item is not None and item._state is _State.IN_HAND:
+        if item is not None and item._state is _State.IN_HAND and self._ack:
             item._state = _State.DONE
 
     def _done(self) -> list[D]:
@@ -5067,12 +5119,13 @@ class _ConsumeSteps(_HoldingSteps[D]):
     async def _end(self, error: BaseException | None) -> None:
         until = _from_now(_WAY_OUT)  # for all of it: what is not done comes back by its lease
         await self._end_helper()
-        ahead = self._in_state(_State.AHEAD)[::-1]
-        for each in ahead:
+        await self._give_back_ahead(until)
+        item, self._current = self._current, None
+        others = [each for each in self._in_state(_State.IN_HAND)[::-1] if each is not item]
+        self._held = []
+        for each in others:  # there are some where the loop acks none
             each._state = _State.SETTLED
-        await self._flush(until)
-        await self._queue._hand_back([each.uid for each in ahead], until=until)
-        item, self._current, self._held = self._current, None, []
+        await self._queue._hand_back([e.uid for e in others], uncounted=False, until=until)
         if item is None or item._state is not _State.IN_HAND:
             return
         item._state = _State.SETTLED
@@ -5218,6 +5271,8 @@ class _BlockingConsume(_ConsumeSteps[Delivery[T]]):
 class Consumer(_BlockingConsume[T]):
     """What consume returns: an iterator over items, and a context manager that gives back."""
 
+    _thread = 0  # that has the item in hand
+
     close = _blocking(_ConsumeSteps[Delivery[T]]._close)
     __exit__ = _blocking(_ConsumeSteps[Delivery[T]]._leave)
 
@@ -5230,9 +5285,12 @@ class Consumer(_BlockingConsume[T]):
     def __next__(self) -> Delivery[T]:
         if self._pid != os.getpid():
             self._refuse_fork()
+        if self._current is not None and self._thread != threading.get_ident():
+            self._refuse_thread()
+        self._thread = threading.get_ident()
         try:
             self._finish_current()
-            item = self._take_ahead() if self._renew else None
+            item = self._take_ahead() if self._renew and not self._stopped else None
             if item is None:
                 item = _run(self._next())
         except BaseException:
@@ -5241,6 +5299,14 @@ class Consumer(_BlockingConsume[T]):
         if item is None:
             raise StopIteration
         return item
+
+    def _refuse_thread(self) -> None:
+        item = self._current
+        if self._ack and item is not None and item._state is _State.IN_HAND:
+            raise SafeRedisQueueError(
+                f"another thread has item {item.uid} in hand, which asking for the next one would "
+                "ack: give each thread a loop of its own, or share consume(ack=False)"
+            )
 
 
 @_named
@@ -5445,6 +5511,8 @@ class SafeRedisQueue(_Steps[T]):
         lease: float | None = None,
         renew: bool = True,
         timeout: Timeout = 0,
+        *,
+        ack: bool = True,
     ) -> Consumer[T]:
         """Iterate over items: each is acked when the next is asked for.
 
@@ -5453,6 +5521,15 @@ class SafeRedisQueue(_Steps[T]):
         lease: seconds; the queue's by default, else 60. Renewed by a thread, if ``renew``, while
             the item is in hand or waits here.
         timeout: seconds, as for get; the loop ends when there was nothing for so long.
+        ack: False where who works on an item settles it, by ``item.ack()`` or ``fail``: for many
+            threads or tasks that share one loop. ``prefetch`` is then how many are out at once:
+            before another the loop waits, however long, until one is settled.
+
+        Because asking for the next item acks the one before, do not look ahead: ``list(items)`` and
+        ``pool.map(work, items)`` ack what was not worked on. Use ``ack=False`` there. A thread that
+        asks while another has the item in hand gets a SafeRedisQueueError.
+
+        ``items.stop()``, from a thread or the handler of a signal, ends the loop.
 
         What is out when the loop is left is given back: at once after ``with queue.consume() as
         items:`` or ``close()``, else when its lease ends. To keep an item you worked on from coming
@@ -5461,7 +5538,7 @@ class SafeRedisQueue(_Steps[T]):
 
         The loop raises what get raises: QueueClosed when the queue is closed meanwhile.
         """
-        return Consumer(self, prefetch, lease, renew, timeout)
+        return Consumer(self, prefetch, lease, renew, timeout, ack)
 
     def processing(
         self, timeout: Timeout = 0, lease: float | None = None, renew: bool = True
@@ -5917,9 +5994,11 @@ class AsyncSafeRedisQueue(_Steps[T]):
         lease: float | None = None,
         renew: bool = True,
         timeout: Timeout = 0,
+        *,
+        ack: bool = True,
     ) -> AsyncConsumer[T]:
         """As the blocking one, for ``async for`` and ``async with``; a task renews the leases."""
-        return AsyncConsumer(self, prefetch, lease, renew, timeout)
+        return AsyncConsumer(self, prefetch, lease, renew, timeout, ack)
 
     def processing(
         self, timeout: Timeout = 0, lease: float | None = None, renew: bool = True

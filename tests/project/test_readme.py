@@ -51,6 +51,7 @@ NOT_RUN = {
     "$ python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox": (
         "it runs these tests; that continuous integration runs it is tested below"
     ),
+    "def work(item):": "threads are of the blocking face alone: test_loops_end.py does this",
     "from redis.cluster import RedisCluster": "the tests of clusters do this",
     "user worker on >secret ~srq:*": "compared with what is tested, below",
     "+hlen +ltrim +lrange +pexpire +zadd +zrevrangebyscore +zcount +zcard": "the same",

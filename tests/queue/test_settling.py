@@ -21,12 +21,12 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 # -- retry_delay -----------------------------------------------------------------------------------
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """Of a function of the user's."""
 
 
 def broken(attempt: int) -> float:
-    raise Broken(f"attempt {attempt}")
+    raise BrokenError(f"attempt {attempt}")
 
 
 def test_an_item_is_failed_although_retry_delay_raises(
@@ -39,7 +39,7 @@ def test_an_item_is_failed_although_retry_delay_raises(
     assert queue.stats()[:4] == (0, 0, 1, 0)
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    assert "Broken: attempt 1" in record.getMessage()
+    assert "BrokenError: attempt 1" in record.getMessage()
     assert str(uid) in record.getMessage()
 
 
@@ -50,8 +50,7 @@ def test_it_does_not_replace_the_body_s_own_error(many: Any) -> None:
         raise ZeroDivisionError
     queue.put("b")
     with pytest.raises(ZeroDivisionError), queue.consume(timeout=-1) as items:
-        next(items)
-        raise ZeroDivisionError
+        raise ZeroDivisionError(next(items))
     assert queue.stats()[:4] == (0, 0, 2, 0)
 
 
