@@ -5012,7 +5012,7 @@ class _ConsumeSteps(_HoldingSteps[D]):
         ends within a ``wait_slice``, which is a second.
         """
         self._stopped = True
-        claim = self._waiting and self._waiting()
+        claim = None if self._waiting is None else self._waiting()
         if claim is not None:
             claim.until = time.monotonic()
 

@@ -309,7 +309,7 @@ def get_many_past_the_undecodable(queue: Queue, client: redis.Redis) -> Iterator
 
 def take(queue: Queue, put: str, count: int, lease: float | None = None) -> list[str]:
     """Put the payloads and get as many as told; their uids."""
-    queue.put_many(put)
+    queue.put_many([*put])
     return [queue.get(-1, lease).uid for _ in range(count)]
 
 
@@ -450,7 +450,7 @@ def join(queue: Queue, client: redis.Redis) -> Iterator[May]:
 
 def consume(queue: Queue, put: str, **how: Any) -> Iterator[May]:
     """To the end."""
-    queue.put_many(put)
+    queue.put_many([*put])
     yield May(gone=put, whole=False, takes=True, counts=True)
     with queue.consume(lease=LEASE, timeout=-1, **how) as items:
         assert b"".join(item.payload for item in items) == put.encode()
