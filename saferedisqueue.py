@@ -176,6 +176,7 @@ __all__ = [
     "Script",
     "Serializer",
     "Stats",
+    "Undecodable",
     "WrongClient",
     "claim_script",
     "exponential_backoff",
@@ -224,6 +225,13 @@ class NotDurable(SafeRedisQueueError):
 
 class LeaseLost(SafeRedisQueueError):
     """A delivery is over: its lease lapsed and somebody else got the item, or it is settled."""
+
+
+class Undecodable(SafeRedisQueueError):
+    """The serializer could load none of the latest items: it may be that of another program.
+
+    They are failed, and the rest is in the queue; another get tries again.
+    """
 
 
 class WrongClient(SafeRedisQueueError, TypeError):
@@ -3628,6 +3636,9 @@ _KEEP_HOUSE: Final = 0.25  # seconds after which a claim is to look for what lap
 _CONFIRM_SECONDS: float = 5.0  # after which a server is asked again how it writes to its disk
 _PLAIN: Final = (None, None, 0, False, False)  # terms of a put
 _MAX_PAYLOAD: Final = 4 * 1024 * 1024  # bytes, for which no script holds a server for 10 ms
+_LOADS: Final = 5  # deliveries of an item that cannot be loaded, where max_attempts says nothing
+_LOAD_AGAIN: Final = 10  # seconds after the first of them, then twice as many each time
+_LOADS_IN_A_ROW: Final = 10
 _DELAY: Final = 1.0  # seconds, of an item for which nobody can say another
 _REASON: Final = 4096  # characters that are kept of why an item died
 _LARGEST: Final = 512 * 1024 * 1024  # a server's default proto-max-bulk-len
@@ -3905,6 +3916,8 @@ class _Claim(_Numbered[R]):
             if raised := _of_a_handler(failure):
                 raise raised
             failed.append((fenced, failure))
+        if items and queue._not_loaded:
+            queue._not_loaded = 0
 
     async def _go_on(self, slot: _Slot) -> R:
         """After a claim that brought nothing to work on."""
@@ -4074,6 +4087,7 @@ class _Steps(_Connections, Generic[T]):
         self.serializer = serializer
         self._lease, self._retry_delay = lease, retry_delay
         self._most = "" if max_attempts is None else max_attempts
+        self._not_loaded = 0  # items, one after the other, that the serializer could not load
         self._maxsize, self._max_payload = maxsize, max_payload
         self._durable, self._durable_timeout = durable, durable_timeout
         self._wait_slice = wait_slice
@@ -4416,13 +4430,31 @@ class _Steps(_Connections, Generic[T]):
             raise failure
 
     async def _put_aside(self, uid: _Uid, error: Exception) -> None:
-        """Make a dead letter of an item that the serializer cannot load."""
-        reason = f"undecodable: {_describe(error)}"
-        log.error("queue %s: item %r becomes a dead letter: %s", self.name, uid, reason)
+        """Fail an item that the serializer cannot load: that of another process may.
+
+        Dead after ``max_attempts``, or some, deliveries. Raises Undecodable after many in a row.
+        """
+        reason, self._not_loaded = f"undecodable: {_describe(error)}", self._not_loaded + 1
+        most = self._most if isinstance(self._most, int) else _LOADS
         try:
-            await self._bury(uid, reason)
+            if uid.attempts >= most:
+                if await self._bury(uid, reason):
+                    self._tell_death(uid, uid.attempts, reason)
+            else:
+                longer = _LOAD_AGAIN * 2.0 ** min(uid.attempts - 1, 16)
+                delay = max(await self._delay_of(uid, None), longer)
+                log.error("queue %s: item %r comes back in %d s, delivery %d of %d: %s",
+                          self.name, str(uid), delay, uid.attempts, most, reason)  # fmt: skip
+                await self._fail(uid, delay, reason)
         except self._outage as outage:
             log.warning("queue %s: not yet, it will come back: %s", self.name, outage)
+        if self._not_loaded >= _LOADS_IN_A_ROW:
+            self._not_loaded = 0
+            raise Undecodable(
+                f"queue {self.name}: {_LOADS_IN_A_ROW} items in a row could not be loaded by "
+                f"{self.serializer!r}, the latest of them because of {_describe(error)}: is it the "
+                "serializer of those that put, and can this process import what it needs?"
+            ) from error
 
     # -- ack, fail and other ends of a delivery ---------------------------------------------------
 

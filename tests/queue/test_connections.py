@@ -620,7 +620,7 @@ def test_a_loss_while_an_undecodable_item_is_put_aside_does_not_end_the_loop(
     make: Make, client: redis.Redis, lost_reply: bool
 ) -> None:
     policy = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-    queue: Any = make(Failing, retry=policy, decode_responses=True)
+    queue: Any = make(Failing, retry=policy, decode_responses=True, max_attempts=1)
     bad, good = queue.put_many([b"\xff", b"good"])
     queue.fail_at(1, lost_reply=lost_reply, error=ERRORS[1])
     item = queue.get(30)

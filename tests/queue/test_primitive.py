@@ -485,7 +485,7 @@ def test_what_cannot_be_decoded_becomes_a_dead_letter_and_the_loop_goes_on(
     many: Any, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     many().put(b"\xff not json")
-    queue = many(serializer=json)
+    queue = many(serializer=json, max_attempts=1)
     good = queue.put([1])
     assert queue.get(-1).uid == good
     (dead,) = queue.dead()

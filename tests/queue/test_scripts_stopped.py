@@ -308,7 +308,7 @@ def test_a_full_server_does_not_end_a_get_that_waits(queue: Any, fill: Callable[
 def test_an_undecodable_item_is_put_aside_on_a_full_server(
     make: Make, client: redis.Redis, fill: Callable[[], None]
 ) -> None:
-    queue = make(decode_responses=True)
+    queue = make(decode_responses=True, max_attempts=1)
     seed(client, items={"a": b"\xff", "b": b"good"}, queue=["b", "a"])
     fill()
     assert queue.get(-1) == ("b", "good")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -9,9 +10,16 @@ import pytest
 import redis
 
 from helpers import FAILING, Face
-from saferedisqueue import PayloadTooLarge, QueueFull, exponential_backoff, from_receipt
+from saferedisqueue import (
+    PayloadTooLarge,
+    QueueFull,
+    Undecodable,
+    exponential_backoff,
+    from_receipt,
+)
 
 LONG = 1_000_000  # characters
+NOW = 1_800_000_000_000  # ms
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -151,6 +159,101 @@ def test_what_dies_because_its_holders_did_is_told(
     assert text == "queue test: item 'a' is a dead letter after 1 deliveries: delivered 1 times"
     assert queue.get(-1) == (None, None)
     assert len(warnings_of(caplog)) == 1
+
+
+# -- what the serializer cannot load ---------------------------------------------------------------
+
+
+class Missing:
+    """The serializer of a process that lacks something."""
+
+    dumps = staticmethod(str)
+
+    def loads(self, payload: bytes) -> Any:
+        raise ModuleNotFoundError("No module named 'orders'")
+
+
+def test_what_one_process_cannot_load_comes_back_for_another(
+    many: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, sound = many(serializer=Missing()), many()
+    uid = sound.put("a")
+    for queue in (broken, sound):
+        queue._at = str(NOW)
+    assert broken.get(-1) == (None, None)
+    assert sound.stats()[:4] == (0, 0, 1, 0)
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert f"item '{uid}' comes back in 10 s, delivery 1 of 5" in record.getMessage()
+    assert "No module named 'orders'" in record.getMessage()
+    sound._at = str(NOW + 10_000)
+    item = sound.get(-1)
+    assert (item.uid, item.attempts) == (uid, 2)
+    assert sound.ack(item.uid)
+
+
+@pytest.mark.parametrize(("most", "deliveries"), [(None, 5), (3, 3), (1, 1)])
+def test_it_is_dead_after_some_deliveries_with_longer_and_longer_delays(
+    many: Any, caplog: pytest.LogCaptureFixture, most: int | None, deliveries: int
+) -> None:
+    queue = many(serializer=Missing(), max_attempts=most)
+    now = NOW
+    queue._at = str(now)
+    many().put("a", uid="a")
+    for n in range(deliveries - 1):
+        assert queue.get(-1) == (None, None)
+        now += 10_000 * 2**n - 1
+        queue._at = str(now)
+        assert queue.stats()[:4] == (0, 0, 1, 0)
+        now += 1
+        queue._at = str(now)
+        assert queue.stats()[:4] == (1, 0, 0, 0)
+    assert queue.get(-1) == (None, None)
+    (letter,) = queue.dead()
+    assert letter.attempts == deliveries
+    assert letter.reason == "undecodable: ModuleNotFoundError: No module named 'orders'"
+    (text,) = warnings_of(caplog)
+    assert text.startswith(f"queue test: item 'a' is a dead letter after {deliveries} deliveries")
+
+
+def test_a_longer_retry_delay_holds_for_it_too(many: Any) -> None:
+    queue = many(serializer=Missing(), retry_delay=100)
+    queue._at = str(NOW)
+    many().put("a")
+    queue.get(-1)
+    queue._at = str(NOW + 99_999)
+    assert queue.stats().delayed == 1
+    queue._at = str(NOW + 100_000)
+    assert queue.stats().ready == 1
+
+
+def take(queue: Any, how: str) -> None:
+    if how == "consume":
+        next(queue.consume(20, timeout=-1))
+    elif how == "get":
+        queue.get(-1)
+    else:
+        queue.get_many(20, -1)
+
+
+@pytest.mark.parametrize("how", ["get", "get_many", "consume"])
+def test_who_cannot_load_many_in_a_row_is_told_loudly(many: Any, how: str) -> None:
+    broken, sound = many(serializer=Missing()), many()
+    sound.put_many(map(str, range(100)))
+    for left in (90, 80):
+        with pytest.raises(Undecodable, match="No module named 'orders'") as raised:
+            take(broken, how)
+        assert isinstance(raised.value.__cause__, ModuleNotFoundError)
+        assert sound.stats()[:4] == (left, 0, 100 - left, 0)
+    assert {item.attempts for item in sound.get_many(100, -1)} == {1}
+
+
+def test_one_that_is_loaded_ends_the_row(many: Any) -> None:
+    queue, plain = many(serializer=json), many()
+    for _ in range(3):
+        plain.put_many([*(["{"] * 9), "1"])
+    assert [queue.get(-1).payload for _ in range(3)] == [1, 1, 1]
+    assert queue.get(-1) == (None, None)
 
 
 # -- many that are put -----------------------------------------------------------------------------

@@ -237,6 +237,7 @@ class Fleet:
         self.client.flushall()
         # A program that is run again must do the same again, and uids are what sorts equals.
         numbers = itertools.count()
+        saferedisqueue._LOADS_IN_A_ROW = 1_000_000_000
         saferedisqueue._new_uid = lambda: f"018bcfe5-6800-7000-8000-{next(numbers):012x}"
         saferedisqueue._new_uids = lambda count: [saferedisqueue._new_uid() for _ in range(count)]
         sent: list[Sent] = []
@@ -437,8 +438,10 @@ class QueueMachine(RuleBasedStateMachine):
                 loaded = [each for each in out if b"?" not in each.payload]
             for each in out:
                 if each not in loaded:
+                    delay = self._retry_delay(member, each.uid, "as got", each)
                     reason = "undecodable: ValueError: a question"
-                    assert self.model.bury(each.uid, each.number, reason)
+                    most = FLEET[member].max_attempts
+                    assert self.model.fail(each.uid, each.number, delay, most, reason)
             if waiting is not None:
                 waiting.told = self.model.now + verdict if verdict > 0 else ""
             if loaded or (not out and verdict):

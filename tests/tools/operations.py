@@ -290,14 +290,14 @@ class Picky:
     loads = staticmethod(loads)
 
 
-@operation(serializer=Picky)
+@operation(serializer=Picky, max_attempts=1)
 def get_past_the_undecodable(queue: Queue, client: redis.Redis) -> Iterator[May]:
     queue.put_many([*"abc"])
     yield May(dies="a", whole=False, takes=True)
     check_taken(queue.get(), "b")
 
 
-@operation(serializer=Picky)
+@operation(serializer=Picky, max_attempts=1)
 def get_many_past_the_undecodable(queue: Queue, client: redis.Redis) -> Iterator[May]:
     queue.put_many([*"abc"])
     yield May(dies="a", whole=False, takes=True, fewer=True)
@@ -523,7 +523,7 @@ def consume_and_settle(queue: Queue, client: redis.Redis) -> Iterator[May]:
         assert [item.payload for item in items] == [b"d"]
 
 
-@operation(serializer=Picky)
+@operation(serializer=Picky, max_attempts=1)
 def consume_past_the_undecodable(queue: Queue, client: redis.Redis) -> Iterator[May]:
     queue.put_many([*"abc"])
     yield May(gone="bc", dies="a", whole=False, takes=True, counts=True)

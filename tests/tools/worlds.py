@@ -17,7 +17,8 @@ Where the invariants of the design are checked (in explorer.py):
  7  delays              judge_claim: not early; drain: not late; check_watchers: nor if all wait
  8  timeouts            are about connections: test_connections.py
  9  no keys are left    drain, at its end
-10  undecodable items   drain and the world "pause": a consumer buries them and goes on
+10  undecodable items   drain and the world "pause": a consumer buries them, as after their last
+                        delivery, and goes on
 
 `python tests/tools/worlds.py` explores larger worlds, and prints a table; with
 names, only those.
