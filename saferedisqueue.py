@@ -4848,6 +4848,8 @@ class _DeliverySteps(Item[T]):
     _queue: _Steps[Any]
     _lease: float
     _until: float  # by the monotonic clock, before which its lease does not end
+    _begun = 0.0  # when, by that clock, it came into hand
+    _overdue = False  # whether it has been there for longer than it may
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Item, self.__getnewargs__()  # elsewhere nobody renews it
@@ -4976,8 +4978,11 @@ class _HoldingSteps(Generic[D]):
     def _in_state(self, state: _State) -> list[D]:
         return [item for item in self._held if item._state is state]
 
+    def _to_renew(self) -> list[D]:
+        return self._out()
+
     async def _renew_leases(self) -> None:
-        held = self._out()
+        held = self._to_renew()
         if not held:
             return
         since = time.monotonic()
@@ -5027,13 +5032,15 @@ class _ConsumeSteps(_HoldingSteps[D]):
         renew: bool,
         timeout: Timeout,
         ack: bool = True,
+        time_limit: float | None = None,
     ) -> None:
         check_count("prefetch", prefetch, least=1)
         _deadline(timeout)
+        _check_seconds("time_limit", time_limit, least=0.001, none=True)
         super().__init__(queue, lease, renew)
         self._prefetch, self._timeout = min(prefetch, _CHUNK_ITEMS), timeout
         self._current: D | None = None
-        self._ack = ack
+        self._ack, self._time_limit = ack, math.inf if time_limit is None else time_limit
         self._coming: Iterator[D] = iter(())  # what was fetched and not yet given out
 
     def stop(self) -> None:
@@ -5105,11 +5112,30 @@ class _ConsumeSteps(_HoldingSteps[D]):
     def _take_ahead(self) -> D | None:
         """The next of the items that were fetched ahead."""
         for item in self._coming:
-            if not item.lost and item._state is _State.AHEAD and time.monotonic() < item._until:
+            now = time.monotonic()
+            if not item.lost and item._state is _State.AHEAD and now < item._until:
+                item._begun = now
                 item._state, self._current = _State.IN_HAND, item
                 return item
             item._state, item.lost = _State.SETTLED, True  # somebody else's now
         return None
+
+    def _to_renew(self) -> list[D]:
+        """What may stay; the rest is somebody else's when its lease ends."""
+        return [item for item in self._out() if not self._is_overdue(item)]
+
+    def _is_overdue(self, item: D) -> bool:
+        now = time.monotonic()
+        if item._state is not _State.IN_HAND or now - item._begun <= self._time_limit:
+            return False
+        if not item._overdue:
+            item._overdue = True
+            log.warning(
+                "queue %s: item %s has been in hand for more than %s s: nobody renews its lease now",
+                self._queue.name, item.uid, self._time_limit,
+            )  # fmt: skip
+        item.lost = item.lost or now >= item._until
+        return True
 
     def _take_from_hand(self) -> None:
         """What a signal handler has kept from being given out was not delivered."""
@@ -5545,6 +5571,7 @@ class SafeRedisQueue(_Steps[T]):
         timeout: Timeout = 0,
         *,
         ack: bool = True,
+        time_limit: float | None = None,
     ) -> Consumer[T]:
         """Iterate over items: each is acked when the next is asked for.
 
@@ -5556,6 +5583,9 @@ class SafeRedisQueue(_Steps[T]):
         ack: False where who works on an item settles it, by ``item.ack()`` or ``fail``: for many
             threads or tasks that share one loop. ``prefetch`` is then how many are out at once:
             before another the loop waits, however long, until one is settled.
+
+        time_limit: seconds that an item may be in hand; after that its lease is no longer renewed,
+            so that what hangs is somebody else's when it ends. ``item.lost`` tells.
 
         Because asking for the next item acks the one before, do not look ahead: ``list(items)`` and
         ``pool.map(work, items)`` ack what was not worked on. Use ``ack=False`` there. A thread that
@@ -5570,16 +5600,21 @@ class SafeRedisQueue(_Steps[T]):
 
         The loop raises what get raises: QueueClosed when the queue is closed meanwhile.
         """
-        return Consumer(self, prefetch, lease, renew, timeout, ack)
+        return Consumer(self, prefetch, lease, renew, timeout, ack, time_limit)
 
     def processing(
-        self, timeout: Timeout = 0, lease: float | None = None, renew: bool = True
+        self,
+        timeout: Timeout = 0,
+        lease: float | None = None,
+        renew: bool = True,
+        *,
+        time_limit: float | None = None,
     ) -> Processing[T]:
         """``with queue.processing() as item:`` one item, or None after the timeout.
 
         It is acked at the end of the block, or failed if that raises. The rest as in consume.
         """
-        return Processing(self, 1, lease, renew, timeout)
+        return Processing(self, 1, lease, renew, timeout, True, time_limit)
 
     def push(self, item: T | str | bytes) -> str | None:
         """Deprecated: put."""
@@ -6028,15 +6063,21 @@ class AsyncSafeRedisQueue(_Steps[T]):
         timeout: Timeout = 0,
         *,
         ack: bool = True,
+        time_limit: float | None = None,
     ) -> AsyncConsumer[T]:
         """As the blocking one, for ``async for`` and ``async with``; a task renews the leases."""
-        return AsyncConsumer(self, prefetch, lease, renew, timeout, ack)
+        return AsyncConsumer(self, prefetch, lease, renew, timeout, ack, time_limit)
 
     def processing(
-        self, timeout: Timeout = 0, lease: float | None = None, renew: bool = True
+        self,
+        timeout: Timeout = 0,
+        lease: float | None = None,
+        renew: bool = True,
+        *,
+        time_limit: float | None = None,
     ) -> AsyncProcessing[T]:
         """As the blocking one, for ``async with``."""
-        return AsyncProcessing(self, 1, lease, renew, timeout)
+        return AsyncProcessing(self, 1, lease, renew, timeout, True, time_limit)
 
     async def close(self) -> None:
         """Close as the other face, and finish what goes on in the background, in two seconds.

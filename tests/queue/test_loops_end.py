@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from helpers import check_places, run_alone, within
+from helpers import check_places, eventually, run_alone, within
 from saferedisqueue import AsyncSafeRedisQueue, SafeRedisQueue, SafeRedisQueueError
 from servers import Server
 
@@ -113,6 +113,49 @@ with queue, queue.consume() as items:
 
 def test_also_while_it_waits(server: Server, client: redis.Redis) -> None:
     run_alone(WAITING, server)
+
+
+# -- a bound on the work ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["consume", "processing"])
+def test_what_is_in_hand_for_too_long_is_somebody_else_s(
+    server: Server, client: redis.Redis, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    with SafeRedisQueue(url=server.url, name="test") as queue:
+        uid = queue.put("a")
+        if how == "consume":
+            loop: Any = queue.consume(lease=0.3, time_limit=0.2)
+            item = next(loop)
+        else:
+            loop = queue.processing(lease=0.3, time_limit=0.2)
+            item = loop.__enter__()
+        other = queue.get(60, lease=60)
+        assert (other.uid, other.attempts) == (uid, 2)
+        eventually(lambda: item.lost)
+        told = [each for each in caplog.messages if "in hand for more than 0.2 s" in each]
+        assert len(told) == 1
+        assert uid in told[0]
+        assert queue.ack(other.uid)
+        loop.__exit__(None, None, None)
+
+
+def test_what_waits_ahead_is_not_in_hand(server: Server, client: redis.Redis) -> None:
+    with (
+        SafeRedisQueue(url=server.url, name="test") as queue,
+        queue.consume(2, lease=0.6, time_limit=0.2) as items,
+    ):
+        queue.put_many([*"ab"])
+        first = next(items)
+        eventually(lambda: first.lost)
+        second = next(items)
+        assert (second.payload, second.attempts, second.lost) == (b"b", 1, False)
+
+
+@pytest.mark.parametrize(("wrong", "error"), [(0, ValueError), (-1, ValueError), ("1", TypeError)])
+def test_a_time_limit_is_some_seconds(queue: Any, wrong: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="time_limit"):
+        queue.consume(time_limit=wrong)
 
 
 # -- many threads ----------------------------------------------------------------------------------
