@@ -5131,7 +5131,7 @@ class _ConsumeSteps(_HoldingSteps[D]):
         if not item._overdue:
             item._overdue = True
             log.warning(
-                "queue %s: item %s has been in hand for more than %s s: nobody renews its lease now",
+                "queue %s: item %s is in hand for more than %s s, and its lease ends",
                 self._queue.name, item.uid, self._time_limit,
             )  # fmt: skip
         item.lost = item.lost or now >= item._until
