@@ -1811,12 +1811,18 @@ return {#uids, revived}
 
 PURGE_DEAD = Script(
     "items meta dead reasons",
-    "",
+    "keep older",
     """
 -- needs: meta
--- Drop the 100 items that died first. Returns how many there were.
+-- Drop the 100 items that died first, of those beyond the latest `keep`, or that died `older` ms
+-- ago; of all, if both are ''. Returns how many there were.
 if repeated then return tonumber(told) end
-local uids = redis.call('ZRANGE', dead, 0, 99)
+local all = keep == '' and older == ''
+local more = all and 100 or keep ~= '' and redis.call('ZCARD', dead) - keep or 0
+local uids = more > 0 and redis.call('ZRANGE', dead, 0, math.min(more, 100) - 1) or {}
+if #uids == 0 and older ~= '' then
+  uids = redis.call('ZRANGEBYSCORE', dead, '-inf', clock() - older, 'LIMIT', 0, 100)
+end
 if #uids > 0 then
   redis.call('HDEL', items, unpack(uids))
   for i, about in ipairs(redis.call('HMGET', meta, unpack(uids))) do
@@ -4728,11 +4734,19 @@ class _Steps(_Connections, Generic[T]):
             revived += (await self._script(REVIVE))[1]
         return revived
 
-    async def _purge_dead(self) -> int:
-        """Drop the dead letters; how many there were."""
+    async def _purge_dead(self, keep: int | None = None, older_than: float | None = None) -> int:
+        """Drop dead letters: those that there are now, if nothing is said; how many that were.
+
+        keep: so many stay, those that died last.
+        older_than: seconds; those that died so long ago go, whatever ``keep`` says.
+        """
+        check_count("keep", keep, least=0, none=True)
+        _check_seconds("older_than", older_than, least=0, none=True)
+        most = await self._ask("ZCARD", self.key("dead"))
+        args = ("" if keep is None else keep, _milliseconds(older_than))
         purged = 0
-        for _ in range(0, await self._ask("ZCARD", self.key("dead")), 100):
-            purged += await self._script(PURGE_DEAD)
+        while purged < most and (dropped := await self._script(PURGE_DEAD, *args)):
+            purged += dropped
         return purged
 
     # -- looking, and looking after ---------------------------------------------------------------

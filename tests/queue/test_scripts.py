@@ -223,7 +223,7 @@ def test_of_the_dead_a_hundred_a_call_are_moved_at_most(queue: Any, client: redi
     uids = [f"{n:03}" for n in range(250)]
     seed(client, items=dict.fromkeys(uids, ""), dead={uid: NOW + n for n, uid in enumerate(uids)})
     assert call(queue, REVIVE) == [100, 100]
-    assert call(queue, PURGE_DEAD) == 100
+    assert call(queue, PURGE_DEAD, "", "") == 100
     keys = snapshot(client)
     assert (keys["queue"], list(keys["dead"])) == (uids[99::-1], uids[200:])
 

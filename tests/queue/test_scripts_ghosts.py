@@ -269,7 +269,7 @@ def test_a_note_outlasts_dead_letters_and_releases(queue: Any, client: redis.Red
     seed(client, items=dict.fromkeys("abc", ""), dead={"a": 1, "b": 2}, held={"c": 3})
     seed(client, meta={"a": "3 5 -  g1", "b": "3 5 - 7 g2", "c": "0 0 -  g3"})
     assert call(queue, REVIVE, "a") == [1, 1]
-    assert call(queue, PURGE_DEAD) == 1
+    assert call(queue, PURGE_DEAD, "", "") == 1
     assert call(queue, RELEASE, "c") == 1
     assert snapshot(client)["meta"] == {"a": "0 0 -  g1", "b": "0 0 -  g2", "c": "0 0 -  g3"}
 

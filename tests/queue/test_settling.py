@@ -324,3 +324,60 @@ def test_so_does_the_loss_of_the_server(face: Face, many: Any, lost_reply: bool)
     assert queue.stats().total == (501 if lost_reply else 251)
     assert queue.put_many(map(str, range(600)), uids=uids) == uids
     assert [str(item.uid) for item in queue.get_many(999, -1)][1:] == uids
+
+
+# -- keeping only so many, or so old, dead letters -------------------------------------------------
+
+
+@pytest.fixture
+def dying(many: Any) -> Any:
+    """A queue with 250 dead letters, one died each second, the last one now."""
+    queue = many(max_attempts=1)
+    uids = [f"{n:03}" for n in range(250)]
+    queue.put_many(uids, uids=uids)
+    for n, item in enumerate(queue.get_many(250, -1)):
+        queue._at = str(NOW + 1000 * n)
+        queue.fail(item.uid)
+    return queue
+
+
+@pytest.mark.parametrize(
+    ("how", "left"),
+    [
+        ({}, 0),
+        ({"keep": 0}, 0),
+        ({"keep": 1}, 1),
+        ({"keep": 130}, 130),
+        ({"keep": 250}, 250),
+        ({"keep": 1000}, 250),
+        ({"older_than": 0}, 0),
+        ({"older_than": 10}, 10),
+        ({"older_than": 10.001}, 11),
+        ({"older_than": 220}, 220),
+        ({"older_than": 1e9}, 250),
+        ({"keep": 20, "older_than": 10}, 10),
+        ({"keep": 10, "older_than": 20}, 10),
+        ({"keep": 180, "older_than": 20}, 20),
+    ],
+)
+def test_dead_letters_are_kept_by_number_and_age(
+    dying: Any, client: redis.Redis, how: dict[str, Any], left: int
+) -> None:
+    assert dying.purge_dead(**how) == 250 - left
+    assert [str(letter.uid) for letter in dying.dead(300)] == [
+        f"{n:03}" for n in range(250 - left, 250)
+    ]
+    assert client.hlen("srq:test:items") == client.hlen("srq:test:reasons") == left
+    assert dying.purge_dead(**how) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "error"),
+    [("keep", -1, ValueError), ("keep", 1.5, TypeError), ("older_than", -1, ValueError)],
+)
+def test_what_is_no_number_or_age_is_refused(
+    dying: Any, name: str, wrong: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=name):
+        dying.purge_dead(**{name: wrong})
+    assert dying.stats().dead == 250

@@ -172,7 +172,7 @@ ARGS: dict[str, tuple[Script, tuple[Any, ...], str]] = {
     "forward": (FORWARD, ("a", "tok", "new", "N"), "a"),
     "revive": (REVIVE, ("d",), ""),
     "revive all": (REVIVE, (), ""),
-    "purge the dead": (PURGE_DEAD, (), "d"),
+    "purge the dead": (PURGE_DEAD, ("", ""), "d"),
     "resume": (RESUME, (), ""),
     "purge": (PURGE, (), "abcdefghijklmnopq"),
     "dead": (DEAD, (0, 9), ""),
