@@ -148,6 +148,7 @@ except ImportError:
 if TYPE_CHECKING:
     import argparse
     from types import TracebackType
+    from typing import TypedDict, Unpack
 
 
 __all__ = [
@@ -3219,15 +3220,18 @@ class _Connections:
         self, args: tuple[Any, ...], url: str | None, client: Any, kw: dict[str, Any]
     ) -> Any:
         if client is not None:
-            if args or url is not None or kw:
-                given = ["a positional argument"] * bool(args) + ["url"] * bool(url) + list(kw)
-                raise TypeError(
-                    f"client= has its settings already: {', '.join(given)} cannot be given too"
-                )
             if not isinstance(client, (self._flavour.Redis, self._flavour.RedisCluster)):
                 raise WrongClient(
                     f"{type(self).__name__} needs a {self._flavour.__name__}.Redis or "
                     f"RedisCluster, not a {type(client).__module__}.{type(client).__qualname__}"
+                )
+            # Said too, it tells type checkers what get returns.
+            if kw.get("decode_responses") is bool(client.get_encoder().decode_responses):
+                kw = {key: value for key, value in kw.items() if key != "decode_responses"}
+            if args or url is not None or kw:
+                given = ["a positional argument"] * bool(args) + ["url"] * bool(url) + list(kw)
+                raise TypeError(
+                    f"client= has its settings already: {', '.join(given)} cannot be given too"
                 )
             return client
         if url is None:
@@ -5055,6 +5059,103 @@ def _blocking(
     return method
 
 
+if TYPE_CHECKING:  # what the faces declare, so that type checkers find a keyword that is misspelt
+
+    class _Settings(TypedDict, total=False):
+        """The constructor's own keywords; ``client`` and ``serializer`` stand in the overloads."""
+
+        url: str | None
+        name: str
+        lease: float | None
+        max_attempts: int | None
+        retry_delay: Retries
+        maxsize: int | None
+        max_payload: int
+        durable: int | Literal["fsync"] | None
+        durable_timeout: float
+        wait_slice: float
+        autoclean_interval: float | None
+
+    class _Keywords(_Settings, total=False):
+        """And those of redis-py from 5.0.8 on; ``decode_responses`` stands in the overloads.
+
+        The last ones are those of its connections, which it takes beside a URL.
+        """
+
+        host: str
+        port: int
+        db: int | str
+        username: str | None
+        password: str | None
+        credential_provider: Any
+        unix_socket_path: str | None
+        socket_timeout: float | None
+        socket_connect_timeout: float | None
+        socket_keepalive: bool | None
+        socket_keepalive_options: Any
+        socket_read_size: int
+        encoding: str
+        encoding_errors: str
+        charset: Any
+        errors: Any
+        protocol: int | str | None
+        legacy_responses: bool
+        retry: Any
+        retry_on_error: Any
+        retry_on_timeout: bool
+        health_check_interval: float
+        max_connections: int | None
+        single_connection_client: bool
+        auto_close_connection_pool: bool | None
+        connection_pool: Any
+        client_name: str | None
+        lib_name: Any
+        lib_version: Any
+        driver_info: Any
+        redis_connect_func: Any
+        cache: Any
+        cache_config: Any
+        event_dispatcher: Any
+        maint_notifications_config: Any
+        oss_cluster_maint_notifications_handler: Any
+        ssl: bool
+        ssl_keyfile: str | None
+        ssl_certfile: str | None
+        ssl_cert_reqs: Any
+        ssl_include_verify_flags: Any
+        ssl_exclude_verify_flags: Any
+        ssl_ca_certs: str | None
+        ssl_ca_path: str | None
+        ssl_ca_data: str | None
+        ssl_check_hostname: bool
+        ssl_password: str | None
+        ssl_validate_ocsp: bool
+        ssl_validate_ocsp_stapled: bool
+        ssl_ocsp_context: Any
+        ssl_ocsp_expected_cert: str | None
+        ssl_min_version: Any
+        ssl_ciphers: str | None
+        connection_class: Any
+        parser_class: Any
+        encoder_class: Any
+        command_packer: Any
+        socket_type: Any
+
+    class _ManyTerms(TypedDict, total=False):
+        """The keywords of put_many."""
+
+        delay: float | None
+        at: datetime | float | None
+        priority: int
+        held: bool
+        timeout: float | None
+
+    class _Terms(_ManyTerms, total=False):
+        """The keywords of put."""
+
+        uid: str | None
+
+
 def _named(face: type[S]) -> type[S]:
     """Give the steps in a face the names that they have there, for help() and in errors."""
     for name, value in vars(face).items():
@@ -5172,7 +5273,8 @@ class SafeRedisQueue(_Steps[T]):
         here go to `redis.Redis`.
     client: a `redis.Redis` or `redis.RedisCluster` of the caller's instead, which stays open. The
         queue takes its settings from it, and opens connections of its own, which the queues of a
-        client share: at most as many as its max_connections.
+        client share: at most as many as its max_connections. Of other arguments of redis-py only
+        ``decode_responses`` may stand beside it, and must be the client's.
     autoclean_interval: seconds; what was got without a lease and neither acked nor failed comes
         back after one to two of them. None: never.
     serializer: what has ``dumps`` and ``loads``: json, pickle, a class, an object. Without one an
@@ -5200,26 +5302,65 @@ class SafeRedisQueue(_Steps[T]):
     _address = _Address
     _new_pool = _Pool
 
-    if TYPE_CHECKING:  # the signature is that of the steps
+    if TYPE_CHECKING:  # the signature is that of the steps; positional arguments are deprecated
 
         @overload
         def __init__(
             self: SafeRedisQueue[str],
-            *args: Any,
+            *,
             decode_responses: Literal[True],
             serializer: None = None,
-            **kw: Any,
+            client: redis.Redis | redis.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
         ) -> None: ...
 
         @overload
         def __init__(
-            self: SafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
+            self: SafeRedisQueue[bytes],
+            *,
+            decode_responses: bool = False,
+            serializer: None = None,
+            client: redis.Redis | redis.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
         ) -> None: ...
 
         @overload
-        def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+        def __init__(
+            self,
+            *,
+            decode_responses: bool = False,
+            serializer: Serializer[T],
+            client: redis.Redis | redis.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
+        ) -> None: ...
 
-        def __init__(self, *args: Any, **kw: Any) -> None: ...
+        def __init__(self, **kw: Any) -> None: ...
+
+        # What the item may be depends on the serializer, or on that there is none.
+
+        @overload
+        def put(
+            self: SafeRedisQueue[bytes] | SafeRedisQueue[str],
+            item: bytes | str,
+            **terms: Unpack[_Terms],
+        ) -> str | None: ...
+
+        @overload
+        def put(self, item: T, **terms: Unpack[_Terms]) -> str | None: ...
+
+        def put(self, item: Any, **terms: Any) -> Any: ...
+
+        @overload
+        def put_many(
+            self: SafeRedisQueue[bytes] | SafeRedisQueue[str],
+            items: Iterable[bytes | str],
+            **terms: Unpack[_ManyTerms],
+        ) -> list[str]: ...
+
+        @overload
+        def put_many(self, items: Iterable[T], **terms: Unpack[_ManyTerms]) -> list[str]: ...
+
+        def put_many(self, items: Any, **terms: Any) -> Any: ...
 
     # -- hooks ----------------------------------------------------------------------------------
 
@@ -5316,8 +5457,9 @@ class SafeRedisQueue(_Steps[T]):
 
     # -- the methods, in the order of an item's life ---------------------------------------------
 
-    put = _blocking(_Steps[T]._put)
-    put_many = _blocking(_Steps[T]._put_many)
+    if not TYPE_CHECKING:
+        put = _blocking(_Steps[T]._put)
+        put_many = _blocking(_Steps[T]._put_many)
     get = _blocking(_Steps[T]._get)
     get_nowait = _blocking(_Steps[T]._get_nowait)
     get_many = _blocking(_Steps[T]._get_many)
@@ -5383,7 +5525,15 @@ class SafeRedisQueue(_Steps[T]):
         """
         return Processing(self, 1, lease, renew, timeout)
 
-    def push(self, item: T | str | bytes) -> str | None:
+    @overload
+    def push(
+        self: SafeRedisQueue[bytes] | SafeRedisQueue[str], item: bytes | str
+    ) -> str | None: ...
+
+    @overload
+    def push(self, item: T) -> str | None: ...
+
+    def push(self, item: Any) -> str | None:
         """Deprecated: put."""
         warnings.warn("push is put, and goes in 5.0", DeprecationWarning, stacklevel=2)
         return self.put(item)
@@ -5540,26 +5690,65 @@ class AsyncSafeRedisQueue(_Steps[T]):
     _address = _AsyncAddress
     _new_pool = _AsyncPool
 
-    if TYPE_CHECKING:  # the signature is that of the steps
+    if TYPE_CHECKING:  # the signature is that of the steps; positional arguments are deprecated
 
         @overload
         def __init__(
             self: AsyncSafeRedisQueue[str],
-            *args: Any,
+            *,
             decode_responses: Literal[True],
             serializer: None = None,
-            **kw: Any,
+            client: redis.asyncio.Redis | redis.asyncio.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
         ) -> None: ...
 
         @overload
         def __init__(
-            self: AsyncSafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
+            self: AsyncSafeRedisQueue[bytes],
+            *,
+            decode_responses: bool = False,
+            serializer: None = None,
+            client: redis.asyncio.Redis | redis.asyncio.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
         ) -> None: ...
 
         @overload
-        def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+        def __init__(
+            self,
+            *,
+            decode_responses: bool = False,
+            serializer: Serializer[T],
+            client: redis.asyncio.Redis | redis.asyncio.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
+        ) -> None: ...
 
-        def __init__(self, *args: Any, **kw: Any) -> None: ...
+        def __init__(self, **kw: Any) -> None: ...
+
+        # What the item may be depends on the serializer, or on that there is none.
+
+        @overload
+        async def put(
+            self: AsyncSafeRedisQueue[bytes] | AsyncSafeRedisQueue[str],
+            item: bytes | str,
+            **terms: Unpack[_Terms],
+        ) -> str | None: ...
+
+        @overload
+        async def put(self, item: T, **terms: Unpack[_Terms]) -> str | None: ...
+
+        async def put(self, item: Any, **terms: Any) -> Any: ...
+
+        @overload
+        async def put_many(
+            self: AsyncSafeRedisQueue[bytes] | AsyncSafeRedisQueue[str],
+            items: Iterable[bytes | str],
+            **terms: Unpack[_ManyTerms],
+        ) -> list[str]: ...
+
+        @overload
+        async def put_many(self, items: Iterable[T], **terms: Unpack[_ManyTerms]) -> list[str]: ...
+
+        async def put_many(self, items: Any, **terms: Any) -> Any: ...
 
     def _reset(self) -> None:
         self._loops: dict[asyncio.AbstractEventLoop, _InLoop] = {}
@@ -5788,8 +5977,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
 
     # -- the methods, in the order of an item's life ---------------------------------------------
 
-    put = _awaited(_Steps[T]._put)
-    put_many = _Steps[T]._put_many
+    if not TYPE_CHECKING:
+        put = _awaited(_Steps[T]._put)
+        put_many = _Steps[T]._put_many
     get = _awaited(_Steps[T]._get)
     get_nowait = _awaited(_Steps[T]._get_nowait)
     get_many = _Steps[T]._get_many

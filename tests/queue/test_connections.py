@@ -38,7 +38,7 @@ from helpers import (
     within,
 )
 from proxy import Proxy
-from saferedisqueue import STATS, SafeRedisQueue, WrongClient
+from saferedisqueue import STATS, AsyncSafeRedisQueue, SafeRedisQueue, WrongClient
 from servers import Server, free_port
 from topologies import go_on, hang
 
@@ -116,6 +116,17 @@ def test_unknown_and_contradictory_arguments_are_refused_at_once(arguments: Any)
     with pytest.raises(TypeError) as caught:
         SafeRedisQueue(**arguments)
     assert list(arguments)[-1] in str(caught.value)
+
+
+@pytest.mark.parametrize("decodes", [False, True])
+def test_decode_responses_beside_a_client_must_be_the_clients(decodes: bool) -> None:
+    for module, kind in ((redis, SafeRedisQueue), (redis.asyncio, AsyncSafeRedisQueue)):
+        make: Any = kind
+        client = module.Redis(decode_responses=decodes)
+        assert make(client=client, decode_responses=decodes)._decode is decodes
+        for other in (not decodes, None, "yes"):
+            with pytest.raises(TypeError, match="decode_responses cannot be given too"):
+                make(client=client, decode_responses=other)
 
 
 @pytest.mark.parametrize("name", ["0", "a" * 200, "{a}", "a{b}c", "a:b *?[c]", "ä", "%s"])
