@@ -2238,6 +2238,7 @@ _LATE: Final = 16  # threads that may go on opening a connection for which nobod
 _SILENT: Final = 1.0  # seconds of silence after which a connection with late replies is lost
 _POLLS: Final = hasattr(select, "poll")
 _SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "unix")
+_HOST: Final = re.compile(r"[\w.-]*|[\da-fA-F:.]+(%[\w.-]+)?")  # a name, or an address of IPv6
 # Without both redis-py reads the replies.
 _Push: Final[Any] = getattr(hiredis, "PushNotification", None)
 _NO_REPLY: Final = (InvalidResponse, ValueError)  # what redis-py raises where it cannot read it
@@ -3228,6 +3229,10 @@ class _Connections:
             # Said too, it tells type checkers what get returns.
             if kw.get("decode_responses") is bool(client.get_encoder().decode_responses):
                 kw = {key: value for key, value in kw.items() if key != "decode_responses"}
+            known = inspect.signature(self._flavour.Redis).parameters
+            for key in kw:
+                if key not in known:
+                    raise self._unexpected(key)
             if args or url is not None or kw:
                 given = ["a positional argument"] * bool(args) + ["url"] * bool(url) + list(kw)
                 raise TypeError(
@@ -3235,6 +3240,8 @@ class _Connections:
                 )
             return client
         if url is None:
+            if args:
+                self._check_positional(args[0])
             return self._flavour.Redis(*args, **kw)
         if not isinstance(url, str):
             raise TypeError(f"url must be a str, not {type(url).__name__}")
@@ -3262,6 +3269,39 @@ class _Connections:
                 "url is not of the form redis://user:password@host:port/db; characters such as "
                 "/ # ? : @ in a password must be percent-encoded"
             ) from None
+
+    def _unexpected(self, key: str) -> TypeError:
+        """Of a keyword that neither the queue nor redis-py has."""
+        import difflib  # for this error alone
+
+        own = inspect.signature(_Steps.__init__).parameters.values()
+        known = [each.name for each in own if each.kind is each.KEYWORD_ONLY]
+        known += inspect.signature(self._flavour.Redis).parameters
+        close = difflib.get_close_matches(key, known, 1)
+        hint = f": did you mean {close[0]!r}?" if close else ""
+        return TypeError(
+            f"{type(self).__name__}() got an unexpected keyword argument {key!r}{hint}"
+        )
+
+    def _check_positional(self, first: object) -> None:
+        """Positional arguments are redis.Redis's, as in 3.0.0; the first is the host."""
+        is_host = not isinstance(first, str) or _HOST.fullmatch(first)
+        meant = f"name={first!r}" if is_host else "name= or url="  # a URL may hold a password
+        if self._flavour is redis.asyncio:  # whose client takes none
+            raise TypeError(
+                f"{type(self).__name__} takes no positional arguments: did you mean {meant}?"
+            )
+        if not is_host:
+            raise ValueError(
+                "the first positional argument is the host of the server, and this is no name of "
+                f"a host: did you mean {meant}?"
+            )
+        warnings.warn(
+            "positional arguments are those of redis.Redis, host, port and so on, and go in 5.0: "
+            f"write host={first!r}; or did you mean {meant}?",
+            DeprecationWarning,
+            stacklevel=5,
+        )
 
     def _prefix_of(self, name: str) -> str:
         # In a cluster a hash tag keeps the keys of a queue together, in one slot.
@@ -4041,7 +4081,13 @@ class _Steps(_Connections, Generic[T]):
         self._may_wait = True  # false where the server refuses the command that waits
         self._house_kept = -math.inf  # when the latest claim that kept house was sent
         self._server_ms = 0  # the server's time that it told
-        self._connect(args, url, client, kw)
+        try:
+            self._connect(args, url, client, kw)
+        except TypeError as error:  # it comes from whatever of redis-py does not know the keyword
+            unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if unknown is None or unknown[1] not in kw:
+                raise
+            raise self._unexpected(unknown[1]) from None
         prefix = self._prefix_of(self.name)
         self.ITEMS_KEY, self.QUEUE_KEY = f"{prefix}items", f"{prefix}queue"
         self.ACKBUF_KEY, self.BACKUP = f"{prefix}ackbuf", f"{prefix}backup"
@@ -5270,7 +5316,7 @@ class SafeRedisQueue(_Steps[T]):
     name: of the queue, 1 to 200 characters; it stands in all keys, as ``srq:<name>:...``.
     url: ``redis://``, ``rediss://``, ``valkey://``, ``valkeys://``, ``unix://`` or ``embedded:``;
         positional arguments are then ignored, with a warning. Without one all arguments not named
-        here go to `redis.Redis`.
+        here go to `redis.Redis`; positional ones are deprecated.
     client: a `redis.Redis` or `redis.RedisCluster` of the caller's instead, which stays open. The
         queue takes its settings from it, and opens connections of its own, which the queues of a
         client share: at most as many as its max_connections. Of other arguments of redis-py only
