@@ -5091,9 +5091,21 @@ def _run(step: Awaitable[R]) -> R:
     raise RuntimeError(f"the blocking step {step!r} suspended")
 
 
+def _copied(step: S) -> S:
+    """A step of its own for a face, with which the other one does not share its name."""
+    of: Any = step
+    own: Any = FunctionType(
+        of.__code__, of.__globals__, of.__name__, of.__defaults__, of.__closure__
+    )
+    own.__kwdefaults__, own.__annotations__ = of.__kwdefaults__, of.__annotations__
+    return cast(S, own)
+
+
 def _blocking(
     step: Callable[Concatenate[S, P], Awaitable[R]],
 ) -> Callable[Concatenate[S, P], R]:
+    step = _copied(step)
+
     @wraps(step)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         coming: Any = step(self, *args, **kwargs)
@@ -5204,11 +5216,18 @@ if TYPE_CHECKING:  # what the faces declare, so that type checkers find a keywor
 
 def _named(face: type[S]) -> type[S]:
     """Give the steps in a face the names that they have there, for help() and in errors."""
-    for name, value in vars(face).items():
-        step = getattr(value, "__wrapped__", value)
-        if isinstance(step, FunctionType) and step.__name__ in (name, f"_{name}"):
-            for function in (value, step):
-                function.__name__ = function.__qualname__ = name
+    for name in dir(face):
+        value: Any = inspect.getattr_static(face, name)
+        is_public = name == "__init__" or not name.startswith("_")
+        if not (is_public and isinstance(value, FunctionType)):
+            continue
+        if value.__qualname__.startswith(f"{face.__name__}."):
+            continue  # defined in it
+        if not hasattr(value, "__wrapped__"):
+            value = _copied(value)
+            setattr(face, name, value)
+        for function in (value, getattr(value, "__wrapped__", value)):
+            function.__name__, function.__qualname__ = name, f"{face.__name__}.{name}"
     return face
 
 
@@ -5619,6 +5638,7 @@ def _awaited(
     step: Callable[Concatenate[S, P], Awaitable[R]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
     """A step that is a call, or a coroutine, as a coroutine function."""
+    step = _copied(step)
 
     @wraps(step)
     async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
