@@ -4084,7 +4084,7 @@ class _Steps(_Connections, Generic[T]):
         try:
             self._connect(args, url, client, kw)
         except TypeError as error:  # it comes from whatever of redis-py does not know the keyword
-            unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            unknown = re.search(r"unexpected keyword argument '([^']+)'", str(error))
             if unknown is None or unknown[1] not in kw:
                 raise
             raise self._unexpected(unknown[1]) from None

@@ -114,6 +114,7 @@ def test_what_may_be_meant_by_a_misspelt_argument_is_asked(kind: Any, beside: An
         "autoclean_intervall": "autoclean_interval",
         "decode_response": "decode_responses",
         "pasword": "password",
+        "max-attempts": "max_attempts",
     }
     for wrong, right in misspelt.items():
         with pytest.raises(TypeError) as caught:
