@@ -148,6 +148,7 @@ except ImportError:
 if TYPE_CHECKING:
     import argparse
     from types import TracebackType
+    from typing import TypedDict, Unpack
 
 
 __all__ = [
@@ -2289,6 +2290,7 @@ _LATE: Final = 16  # threads that may go on opening a connection for which nobod
 _SILENT: Final = 1.0  # seconds of silence after which a connection with late replies is lost
 _POLLS: Final = hasattr(select, "poll")
 _SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "unix")
+_HOST: Final = re.compile(r"[\w.-]*|[\da-fA-F:.]+(%[\w.-]+)?")  # a name, or an address of IPv6
 # Without both redis-py reads the replies.
 _Push: Final[Any] = getattr(hiredis, "PushNotification", None)
 _NO_REPLY: Final = (InvalidResponse, ValueError)  # what redis-py raises where it cannot read it
@@ -3271,18 +3273,27 @@ class _Connections:
         self, args: tuple[Any, ...], url: str | None, client: Any, kw: dict[str, Any]
     ) -> Any:
         if client is not None:
-            if args or url is not None or kw:
-                given = ["a positional argument"] * bool(args) + ["url"] * bool(url) + list(kw)
-                raise TypeError(
-                    f"client= has its settings already: {', '.join(given)} cannot be given too"
-                )
             if not isinstance(client, (self._flavour.Redis, self._flavour.RedisCluster)):
                 raise WrongClient(
                     f"{type(self).__name__} needs a {self._flavour.__name__}.Redis or "
                     f"RedisCluster, not a {type(client).__module__}.{type(client).__qualname__}"
                 )
+            # Said too, it tells type checkers what get returns.
+            if kw.get("decode_responses") is bool(client.get_encoder().decode_responses):
+                kw = {key: value for key, value in kw.items() if key != "decode_responses"}
+            known = inspect.signature(self._flavour.Redis).parameters
+            for key in kw:
+                if key not in known:
+                    raise self._unexpected(key)
+            if args or url is not None or kw:
+                given = ["a positional argument"] * bool(args) + ["url"] * bool(url) + list(kw)
+                raise TypeError(
+                    f"client= has its settings already: {', '.join(given)} cannot be given too"
+                )
             return client
         if url is None:
+            if args:
+                self._check_positional(args[0])
             return self._flavour.Redis(*args, **kw)
         if not isinstance(url, str):
             raise TypeError(f"url must be a str, not {type(url).__name__}")
@@ -3310,6 +3321,39 @@ class _Connections:
                 "url is not of the form redis://user:password@host:port/db; characters such as "
                 "/ # ? : @ in a password must be percent-encoded"
             ) from None
+
+    def _unexpected(self, key: str) -> TypeError:
+        """Of a keyword that neither the queue nor redis-py has."""
+        import difflib  # for this error alone
+
+        own = inspect.signature(_Steps.__init__).parameters.values()
+        known = [each.name for each in own if each.kind is each.KEYWORD_ONLY]
+        known += inspect.signature(self._flavour.Redis).parameters
+        close = difflib.get_close_matches(key, known, 1)
+        hint = f": did you mean {close[0]!r}?" if close else ""
+        return TypeError(
+            f"{type(self).__name__}() got an unexpected keyword argument {key!r}{hint}"
+        )
+
+    def _check_positional(self, first: object) -> None:
+        """Positional arguments are redis.Redis's, as in 3.0.0; the first is the host."""
+        is_host = not isinstance(first, str) or _HOST.fullmatch(first)
+        meant = f"name={first!r}" if is_host else "name= or url="  # a URL may hold a password
+        if self._flavour is redis.asyncio:  # whose client takes none
+            raise TypeError(
+                f"{type(self).__name__} takes no positional arguments: did you mean {meant}?"
+            )
+        if not is_host:
+            raise ValueError(
+                "the first positional argument is the host of the server, and this is no name of "
+                f"a host: did you mean {meant}?"
+            )
+        warnings.warn(
+            "positional arguments are those of redis.Redis, host, port and so on, and go in 5.0: "
+            f"write host={first!r}; or did you mean {meant}?",
+            DeprecationWarning,
+            stacklevel=5,
+        )
 
     def _prefix_of(self, name: str) -> str:
         # In a cluster a hash tag keeps the keys of a queue together, in one slot.
@@ -4100,7 +4144,13 @@ class _Steps(_Connections, Generic[T]):
         self._may_wait = True  # false where the server refuses the command that waits
         self._house_kept = -math.inf  # when the latest claim that kept house was sent
         self._server_ms = 0  # the server's time that it told
-        self._connect(args, url, client, kw)
+        try:
+            self._connect(args, url, client, kw)
+        except TypeError as error:  # it comes from whatever of redis-py does not know the keyword
+            unknown = re.search(r"unexpected keyword argument '([^']+)'", str(error))
+            if unknown is None or unknown[1] not in kw:
+                raise
+            raise self._unexpected(unknown[1]) from None
         prefix = self._prefix_of(self.name)
         self.ITEMS_KEY, self.QUEUE_KEY = f"{prefix}items", f"{prefix}queue"
         self.ACKBUF_KEY, self.BACKUP = f"{prefix}ackbuf", f"{prefix}backup"
@@ -5255,9 +5305,21 @@ def _run(step: Awaitable[R]) -> R:
     raise RuntimeError(f"the blocking step {step!r} suspended")
 
 
+def _copied(step: S) -> S:
+    """A step of its own for a face, with which the other one does not share its name."""
+    of: Any = step
+    own: Any = FunctionType(
+        of.__code__, of.__globals__, of.__name__, of.__defaults__, of.__closure__
+    )
+    own.__kwdefaults__, own.__annotations__ = of.__kwdefaults__, of.__annotations__
+    return cast(S, own)
+
+
 def _blocking(
     step: Callable[Concatenate[S, P], Awaitable[R]],
 ) -> Callable[Concatenate[S, P], R]:
+    step = _copied(step)
+
     @wraps(step)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         coming: Any = step(self, *args, **kwargs)
@@ -5269,13 +5331,117 @@ def _blocking(
     return method
 
 
+if TYPE_CHECKING:  # what the faces declare, so that type checkers find a keyword that is misspelt
+
+    class _Settings(TypedDict, total=False):
+        """The constructor's own keywords; ``client`` and ``serializer`` stand in the overloads."""
+
+        url: str | None
+        name: str
+        lease: float | None
+        max_attempts: int | None
+        retry_delay: Retries
+        maxsize: int | None
+        max_payload: int
+        durable: int | Literal["fsync"] | None
+        durable_timeout: float
+        wait_slice: float
+        autoclean_interval: float | None
+
+    class _Keywords(_Settings, total=False):
+        """And those of redis-py from 5.0.8 on; ``decode_responses`` stands in the overloads.
+
+        The last ones are those of its connections, which it takes beside a URL.
+        """
+
+        host: str
+        port: int
+        db: int | str
+        username: str | None
+        password: str | None
+        credential_provider: Any
+        unix_socket_path: str | None
+        socket_timeout: float | None
+        socket_connect_timeout: float | None
+        socket_keepalive: bool | None
+        socket_keepalive_options: Any
+        socket_read_size: int
+        encoding: str
+        encoding_errors: str
+        charset: Any
+        errors: Any
+        protocol: int | str | None
+        legacy_responses: bool
+        retry: Any
+        retry_on_error: Any
+        retry_on_timeout: bool
+        health_check_interval: float
+        max_connections: int | None
+        single_connection_client: bool
+        auto_close_connection_pool: bool | None
+        connection_pool: Any
+        client_name: str | None
+        lib_name: Any
+        lib_version: Any
+        driver_info: Any
+        redis_connect_func: Any
+        cache: Any
+        cache_config: Any
+        event_dispatcher: Any
+        maint_notifications_config: Any
+        oss_cluster_maint_notifications_handler: Any
+        ssl: bool
+        ssl_keyfile: str | None
+        ssl_certfile: str | None
+        ssl_cert_reqs: Any
+        ssl_include_verify_flags: Any
+        ssl_exclude_verify_flags: Any
+        ssl_ca_certs: str | None
+        ssl_ca_path: str | None
+        ssl_ca_data: str | None
+        ssl_check_hostname: bool
+        ssl_password: str | None
+        ssl_validate_ocsp: bool
+        ssl_validate_ocsp_stapled: bool
+        ssl_ocsp_context: Any
+        ssl_ocsp_expected_cert: str | None
+        ssl_min_version: Any
+        ssl_ciphers: str | None
+        connection_class: Any
+        parser_class: Any
+        encoder_class: Any
+        command_packer: Any
+        socket_type: Any
+
+    class _ManyTerms(TypedDict, total=False):
+        """The keywords of put_many."""
+
+        delay: float | None
+        at: datetime | float | None
+        priority: int
+        held: bool
+        timeout: float | None
+
+    class _Terms(_ManyTerms, total=False):
+        """The keywords of put."""
+
+        uid: str | None
+
+
 def _named(face: type[S]) -> type[S]:
     """Give the steps in a face the names that they have there, for help() and in errors."""
-    for name, value in vars(face).items():
-        step = getattr(value, "__wrapped__", value)
-        if isinstance(step, FunctionType) and step.__name__ in (name, f"_{name}"):
-            for function in (value, step):
-                function.__name__ = function.__qualname__ = name
+    for name in dir(face):
+        value: Any = inspect.getattr_static(face, name)
+        is_public = name == "__init__" or not name.startswith("_")
+        if not (is_public and isinstance(value, FunctionType)):
+            continue
+        if value.__qualname__.startswith(f"{face.__name__}."):
+            continue  # defined in it
+        if not hasattr(value, "__wrapped__"):
+            value = _copied(value)
+            setattr(face, name, value)
+        for function in (value, getattr(value, "__wrapped__", value)):
+            function.__name__, function.__qualname__ = name, f"{face.__name__}.{name}"
     return face
 
 
@@ -5396,10 +5562,11 @@ class SafeRedisQueue(_Steps[T]):
     name: of the queue, 1 to 200 characters; it stands in all keys, as ``srq:<name>:...``.
     url: ``redis://``, ``rediss://``, ``valkey://``, ``valkeys://``, ``unix://`` or ``embedded:``;
         positional arguments are then ignored, with a warning. Without one all arguments not named
-        here go to `redis.Redis`.
+        here go to `redis.Redis`; positional ones are deprecated.
     client: a `redis.Redis` or `redis.RedisCluster` of the caller's instead, which stays open. The
         queue takes its settings from it, and opens connections of its own, which the queues of a
-        client share: at most as many as its max_connections.
+        client share: at most as many as its max_connections. Of other arguments of redis-py only
+        ``decode_responses`` may stand beside it, and must be the client's.
     autoclean_interval: seconds; what was got without a lease and neither acked nor failed comes
         back after one to two of them. None: never.
     serializer: what has ``dumps`` and ``loads``: json, pickle, a class, an object. Without one an
@@ -5427,26 +5594,65 @@ class SafeRedisQueue(_Steps[T]):
     _address = _Address
     _new_pool = _Pool
 
-    if TYPE_CHECKING:  # the signature is that of the steps
+    if TYPE_CHECKING:  # the signature is that of the steps; positional arguments are deprecated
 
         @overload
         def __init__(
             self: SafeRedisQueue[str],
-            *args: Any,
+            *,
             decode_responses: Literal[True],
             serializer: None = None,
-            **kw: Any,
+            client: redis.Redis | redis.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
         ) -> None: ...
 
         @overload
         def __init__(
-            self: SafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
+            self: SafeRedisQueue[bytes],
+            *,
+            decode_responses: bool = False,
+            serializer: None = None,
+            client: redis.Redis | redis.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
         ) -> None: ...
 
         @overload
-        def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+        def __init__(
+            self,
+            *,
+            decode_responses: bool = False,
+            serializer: Serializer[T],
+            client: redis.Redis | redis.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
+        ) -> None: ...
 
-        def __init__(self, *args: Any, **kw: Any) -> None: ...
+        def __init__(self, **kw: Any) -> None: ...
+
+        # What the item may be depends on the serializer, or on that there is none.
+
+        @overload
+        def put(
+            self: SafeRedisQueue[bytes] | SafeRedisQueue[str],
+            item: bytes | str,
+            **terms: Unpack[_Terms],
+        ) -> str | None: ...
+
+        @overload
+        def put(self, item: T, **terms: Unpack[_Terms]) -> str | None: ...
+
+        def put(self, item: Any, **terms: Any) -> Any: ...
+
+        @overload
+        def put_many(
+            self: SafeRedisQueue[bytes] | SafeRedisQueue[str],
+            items: Iterable[bytes | str],
+            **terms: Unpack[_ManyTerms],
+        ) -> list[str]: ...
+
+        @overload
+        def put_many(self, items: Iterable[T], **terms: Unpack[_ManyTerms]) -> list[str]: ...
+
+        def put_many(self, items: Any, **terms: Any) -> Any: ...
 
     # -- hooks ----------------------------------------------------------------------------------
 
@@ -5543,8 +5749,9 @@ class SafeRedisQueue(_Steps[T]):
 
     # -- the methods, in the order of an item's life ---------------------------------------------
 
-    put = _blocking(_Steps[T]._put)
-    put_many = _blocking(_Steps[T]._put_many)
+    if not TYPE_CHECKING:
+        put = _blocking(_Steps[T]._put)
+        put_many = _blocking(_Steps[T]._put_many)
     get = _blocking(_Steps[T]._get)
     get_nowait = _blocking(_Steps[T]._get_nowait)
     get_many = _blocking(_Steps[T]._get_many)
@@ -5630,7 +5837,15 @@ class SafeRedisQueue(_Steps[T]):
         """
         return Processing(self, 1, lease, renew, timeout, True, time_limit)
 
-    def push(self, item: T | str | bytes) -> str | None:
+    @overload
+    def push(
+        self: SafeRedisQueue[bytes] | SafeRedisQueue[str], item: bytes | str
+    ) -> str | None: ...
+
+    @overload
+    def push(self, item: T) -> str | None: ...
+
+    def push(self, item: Any) -> str | None:
         """Deprecated: put."""
         warnings.warn("push is put, and goes in 5.0", DeprecationWarning, stacklevel=2)
         return self.put(item)
@@ -5670,6 +5885,7 @@ def _awaited(
     step: Callable[Concatenate[S, P], Awaitable[R]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
     """A step that is a call, or a coroutine, as a coroutine function."""
+    step = _copied(step)
 
     @wraps(step)
     async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -5787,26 +6003,65 @@ class AsyncSafeRedisQueue(_Steps[T]):
     _address = _AsyncAddress
     _new_pool = _AsyncPool
 
-    if TYPE_CHECKING:  # the signature is that of the steps
+    if TYPE_CHECKING:  # the signature is that of the steps; positional arguments are deprecated
 
         @overload
         def __init__(
             self: AsyncSafeRedisQueue[str],
-            *args: Any,
+            *,
             decode_responses: Literal[True],
             serializer: None = None,
-            **kw: Any,
+            client: redis.asyncio.Redis | redis.asyncio.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
         ) -> None: ...
 
         @overload
         def __init__(
-            self: AsyncSafeRedisQueue[bytes], *args: Any, serializer: None = None, **kw: Any
+            self: AsyncSafeRedisQueue[bytes],
+            *,
+            decode_responses: bool = False,
+            serializer: None = None,
+            client: redis.asyncio.Redis | redis.asyncio.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
         ) -> None: ...
 
         @overload
-        def __init__(self, *args: Any, serializer: Serializer[T], **kw: Any) -> None: ...
+        def __init__(
+            self,
+            *,
+            decode_responses: bool = False,
+            serializer: Serializer[T],
+            client: redis.asyncio.Redis | redis.asyncio.RedisCluster | None = None,
+            **kw: Unpack[_Keywords],
+        ) -> None: ...
 
-        def __init__(self, *args: Any, **kw: Any) -> None: ...
+        def __init__(self, **kw: Any) -> None: ...
+
+        # What the item may be depends on the serializer, or on that there is none.
+
+        @overload
+        async def put(
+            self: AsyncSafeRedisQueue[bytes] | AsyncSafeRedisQueue[str],
+            item: bytes | str,
+            **terms: Unpack[_Terms],
+        ) -> str | None: ...
+
+        @overload
+        async def put(self, item: T, **terms: Unpack[_Terms]) -> str | None: ...
+
+        async def put(self, item: Any, **terms: Any) -> Any: ...
+
+        @overload
+        async def put_many(
+            self: AsyncSafeRedisQueue[bytes] | AsyncSafeRedisQueue[str],
+            items: Iterable[bytes | str],
+            **terms: Unpack[_ManyTerms],
+        ) -> list[str]: ...
+
+        @overload
+        async def put_many(self, items: Iterable[T], **terms: Unpack[_ManyTerms]) -> list[str]: ...
+
+        async def put_many(self, items: Any, **terms: Any) -> Any: ...
 
     def _reset(self) -> None:
         self._loops: dict[asyncio.AbstractEventLoop, _InLoop] = {}
@@ -6035,8 +6290,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
 
     # -- the methods, in the order of an item's life ---------------------------------------------
 
-    put = _awaited(_Steps[T]._put)
-    put_many = _Steps[T]._put_many
+    if not TYPE_CHECKING:
+        put = _awaited(_Steps[T]._put)
+        put_many = _Steps[T]._put_many
     get = _awaited(_Steps[T]._get)
     get_nowait = _awaited(_Steps[T]._get_nowait)
     get_many = _Steps[T]._get_many

@@ -1,7 +1,6 @@
 """What is installed, what a copied module needs, and what importing it costs."""
 
 import importlib.metadata
-import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 
 import saferedisqueue
 import servers
+from type_checkers import mypy, pyright, wrong
 
 MODULE = Path(saferedisqueue.__file__)
 CHECKOUT = Path(__file__).parents[2]
@@ -179,23 +179,6 @@ def test_importing_the_module_imports_only_what_it_needs():
 # ---- types -------------------------------------------------------------------------------------
 
 
-def mypy(path):
-    yield from re.findall(r"^consumer\.py:(\d+): error", check("mypy", "--strict", cwd=path), re.M)
-
-
-def pyright(path):
-    arguments = ["--pythonpath", sys.executable, "consumer.py"]
-    yield from re.findall(r"consumer\.py:(\d+):\d+ - error", check("pyright", *arguments, cwd=path))
-
-
-def check(tool, *arguments, cwd):
-    pytest.importorskip(tool)
-    command = [sys.executable, "-m", tool, *arguments, "consumer.py"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=100, cwd=cwd)
-    print(done.stdout)
-    return done.stdout
-
-
 @pytest.mark.parametrize("checker", [mypy, pyright])
 @pytest.mark.parametrize("place", ["installed", "copied"])
 def test_type_checkers_see_the_types(place, checker, tmp_path, request):
@@ -207,7 +190,5 @@ def test_type_checkers_see_the_types(place, checker, tmp_path, request):
         (tmp_path / "vendored/__init__.py").touch()
     else:
         request.getfixturevalue("distribution")
-    text = CONSUMER.format(module=module)
-    (tmp_path / "consumer.py").write_text(text)
-    wrong = [str(n) for n, line in enumerate(text.splitlines(), 1) if line.endswith("# wrong")]
-    assert list(checker(tmp_path)) == wrong
+    (tmp_path / "consumer.py").write_text(CONSUMER.format(module=module))
+    assert checker(tmp_path, "consumer.py") == wrong(tmp_path, "consumer.py")

@@ -38,7 +38,7 @@ from helpers import (
     within,
 )
 from proxy import Proxy
-from saferedisqueue import STATS, SafeRedisQueue, WrongClient
+from saferedisqueue import STATS, AsyncSafeRedisQueue, SafeRedisQueue, WrongClient
 from servers import Server, free_port
 from topologies import go_on, hang
 
@@ -66,8 +66,71 @@ def test_without_a_url_arguments_are_those_of_redis_py(client: redis.Redis, serv
         queue.put("a")
         assert queue._redis.hlen(queue.ITEMS_KEY) == 1
         assert snapshot(client) == {}, "it is in database 1"
-    queue = SafeRedisQueue("example.org", 1234, 2)
-    assert "example.org:1234 db 2" in repr(queue)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("example.org", 1234, 2),
+        ("127.0.0.1", 6379),
+        ("fe80::1%eth0", 6379),
+        *((host,) for host in ("orders", "my_redis", "bücher.example", "::1", "", None)),
+    ],
+    ids=str,
+)
+def test_positional_arguments_are_those_of_redis_py_with_a_warning(arguments: Any) -> None:
+    make: Any = SafeRedisQueue
+    asynchronous: Any = AsyncSafeRedisQueue
+    host = repr(arguments[0])
+    asks = f"write host={host}; or did you mean name={host}\\?"
+    with pytest.warns(DeprecationWarning, match=asks) as caught:
+        queue = make(*arguments, name="a")
+    assert caught[0].filename == __file__
+    settings = queue._redis.connection_pool.connection_kwargs
+    expected = dict(zip(("host", "port", "db"), arguments))
+    assert {key: settings[key] for key in expected} == expected
+    with pytest.raises(TypeError, match=f"no positional arguments: did you mean name={host}\\?"):
+        asynchronous(*arguments)
+
+
+@pytest.mark.parametrize(
+    "first", ["my orders", "srq:orders", "{orders}", "orders/1", "a@b", "redis://:secret@host"]
+)
+def test_what_is_no_host_is_refused_where_one_is_expected_and_not_told(first: str) -> None:
+    for kind, error in ((SafeRedisQueue, ValueError), (AsyncSafeRedisQueue, TypeError)):
+        make: Any = kind
+        with pytest.raises(error, match=r"did you mean name= or url=\?") as caught:
+            make(first, 6379)
+        assert first not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [SafeRedisQueue, AsyncSafeRedisQueue])
+@pytest.mark.parametrize("beside", [{}, {"url": "redis://localhost"}, {"client": None}])
+def test_what_may_be_meant_by_a_misspelt_argument_is_asked(kind: Any, beside: Any) -> None:
+    client = kind._flavour.Redis()
+    misspelt = {
+        "nmae": "name",
+        "max_attempt": "max_attempts",
+        "autoclean_intervall": "autoclean_interval",
+        "decode_response": "decode_responses",
+        "pasword": "password",
+        "max-attempts": "max_attempts",
+    }
+    for wrong, right in misspelt.items():
+        with pytest.raises(TypeError) as caught:
+            kind(**{wrong: 1}, **{key: value or client for key, value in beside.items()})
+        said = f"{kind.__name__}() got an unexpected keyword argument '{wrong}': "
+        assert str(caught.value) == f"{said}did you mean '{right}'?"
+    with pytest.raises(TypeError, match=r"argument 'xyz'$"):
+        kind(xyz=1)
+
+
+def test_a_type_error_of_redis_py_about_something_else_comes_as_it_is() -> None:
+    def connect(*args: Any, **kw: Any) -> Any:
+        raise TypeError("f() got an unexpected keyword argument 'another'")
+
+    with pytest.raises(TypeError, match=r"^f\(\) got"):
+        SafeRedisQueue(url="redis://localhost", connection_class=connect)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +179,17 @@ def test_unknown_and_contradictory_arguments_are_refused_at_once(arguments: Any)
     with pytest.raises(TypeError) as caught:
         SafeRedisQueue(**arguments)
     assert list(arguments)[-1] in str(caught.value)
+
+
+@pytest.mark.parametrize("decodes", [False, True])
+def test_decode_responses_beside_a_client_must_be_the_clients(decodes: bool) -> None:
+    for module, kind in ((redis, SafeRedisQueue), (redis.asyncio, AsyncSafeRedisQueue)):
+        make: Any = kind
+        client = module.Redis(decode_responses=decodes)
+        assert make(client=client, decode_responses=decodes)._decode is decodes
+        for other in (not decodes, None, "yes"):
+            with pytest.raises(TypeError, match="decode_responses cannot be given too"):
+                make(client=client, decode_responses=other)
 
 
 @pytest.mark.parametrize("name", ["0", "a" * 200, "{a}", "a{b}c", "a:b *?[c]", "ä", "%s"])

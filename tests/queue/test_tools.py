@@ -13,10 +13,16 @@ import redis
 import saferedisqueue
 from helpers import Asyncio, Face, eventually, run_alone, snapshot
 from saferedisqueue import (
+    AsyncConsumer,
+    AsyncDelivery,
     AsyncHolding,
+    AsyncProcessing,
     AsyncSafeRedisQueue,
+    Consumer,
+    Delivery,
     Holding,
     LeaseLost,
+    Processing,
     SafeRedisQueue,
     Script,
     _State,
@@ -298,14 +304,46 @@ def test_a_helper_that_died_is_started_anew(
         assert helper().alive
 
 
-@pytest.mark.parametrize("kind", [SafeRedisQueue, AsyncSafeRedisQueue])
+FACES = [
+    *(SafeRedisQueue, Delivery, Holding, Consumer, Processing),
+    *(AsyncSafeRedisQueue, AsyncDelivery, AsyncHolding, AsyncConsumer, AsyncProcessing),
+]
+
+
+@pytest.mark.parametrize("kind", FACES)
 def test_methods_show_the_names_they_are_called_by(kind: Any) -> None:
-    for name, method in inspect.getmembers(kind, inspect.isfunction):
-        if not name.startswith("_"):
-            assert method.__name__ == ("close" if name == "aclose" else name)
+    methods = {
+        name: method
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    assert methods or kind in (Processing, AsyncProcessing)
+    for name, method in methods.items():
+        assert method.__name__ in (name, "close")
+        assert method.__qualname__ == f"{kind.__name__}.{method.__name__}"
+        assert method.__doc__
+        assert inspect.signature(method).return_annotation is not inspect.Signature.empty
+        with pytest.raises(TypeError, match=rf"^{method.__qualname__}\(\) got an unexpected"):
+            called(method(object(), no_such_argument=1))
+
+
+def called(result: Any) -> None:
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
+
+
+@pytest.mark.parametrize("kind", [SafeRedisQueue, AsyncSafeRedisQueue])
+def test_an_error_about_arguments_names_the_public_method(kind: Any) -> None:
     assert "max_attempts" in inspect.signature(kind).parameters
-    with pytest.raises(TypeError, match=r"^put\(\) missing 1 required positional argument: 'item'"):
-        asyncio.run(kind(name="test").put())
+    queue = kind(name="test")
+    for call in (queue.put, queue.ack, queue.get_many, queue.key, queue.forward):
+        expected = rf"^{kind.__name__}\.{call.__name__}\(\) missing \d required positional argument"
+        with pytest.raises(TypeError, match=expected):
+            called(call())
+    for holding in (Holding, AsyncHolding):
+        make: Any = holding
+        with pytest.raises(TypeError, match=rf"^{holding.__name__}\.__init__\(\) missing 1 req"):
+            make()
 
 
 def test_whatever_is_public_has_a_docstring() -> None:
