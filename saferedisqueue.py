@@ -5413,8 +5413,8 @@ if TYPE_CHECKING:  # what the faces declare, so that type checkers find a keywor
         command_packer: Any
         socket_type: Any
 
-    class _ManyTerms(TypedDict, total=False):
-        """The keywords of put_many."""
+    class _BothTerms(TypedDict, total=False):
+        """The keywords of put and of put_many."""
 
         delay: float | None
         at: datetime | float | None
@@ -5422,7 +5422,12 @@ if TYPE_CHECKING:  # what the faces declare, so that type checkers find a keywor
         held: bool
         timeout: float | None
 
-    class _Terms(_ManyTerms, total=False):
+    class _ManyTerms(_BothTerms, total=False):
+        """The keywords of put_many."""
+
+        uids: Iterable[str] | None
+
+    class _Terms(_BothTerms, total=False):
         """The keywords of put."""
 
         uid: str | None

@@ -35,7 +35,7 @@ def blocking(plain: SafeRedisQueue[bytes], text: SafeRedisQueue[str]) -> None:
     text.put(b"a")
     text.put("a")
     assert_type(plain.put_many(["a", b"b"], delay=1), list[str])
-    text.put_many("abc")
+    text.put_many(["abc"], uids=["a"])
     queue = SafeRedisQueue(serializer=Orders())
     assert_type(queue.put(Order(1), uid="order-1"), "str | None")
     assert_type(queue.put_many([Order(1), Order(2)]), list[str])
@@ -58,6 +58,7 @@ def blocking(plain: SafeRedisQueue[bytes], text: SafeRedisQueue[str]) -> None:
     queue.put(Order(1), delay="3")  # wrong
     plain.put("a", priority=1.5)  # wrong
     plain.put_many(["a"], uid="a")  # wrong
+    plain.put_many(["a"], uids=[1])  # wrong
     plain.put()  # wrong
 
 
