@@ -2,7 +2,7 @@
 
     with SafeRedisQueue(url="redis://localhost:6379/0", name="orders") as queue:
         for finding in examine(queue):
-            print(finding.problem, finding.advice, sep=": ")
+            print(finding.severity, finding.problem, finding.advice, sep=": ")
 
 It looks while the queue is used, in small steps, none of which keeps the server busy for more than
 a few milliseconds.
@@ -27,7 +27,7 @@ from saferedisqueue import (
     decode_uid,
 )
 
-__all__ = ["Finding", "examine"]
+__all__ = ["NAMES", "Finding", "examine"]
 
 Queue = SafeRedisQueue[Any]
 
@@ -63,24 +63,56 @@ REPAIRED = {
 }
 
 
-class Finding(NamedTuple):
-    """Something that endangers items.
+# Each sort of finding, by its name, and how severe it is. An error endangers items as they are; a
+# warning does so only if something rarer happens besides, or costs time; a notice tells what could
+# not be looked at, or what only people can judge.
+NAMES = {
+    "evicts-keys": "error",
+    "no-append-only-file": "warning",
+    "append-only-file-fails": "error",
+    "append-only-file-late": "warning",
+    "replica": "error",
+    "memory-nearly-full": "warning",
+    "known-weakness": "warning",
+    "wrong-type": "error",
+    "lock-without-expiry": "warning",
+    "key-without-expiry": "warning",
+    "unknown-keys": "notice",
+    "items-nowhere": "error",
+    "items-twice": "warning",
+    "uids-without-item": "warning",
+    "not-examined": "notice",
+}
 
-    kind     a word for programs: eviction, persistence, role, memory, version, type, lock, expiry,
-             unknown, lost, double, ghosts; unseen for what could not be looked at
-    problem  what it is, in a line
-    advice   what to do about it
-    uids     of the items concerned, if it is about single ones
+
+class Finding(NamedTuple):
+    """Something that endangers items, or may.
+
+    name      which sort it is, for programs: one of NAMES
+    problem   what it is, in a line
+    advice    what to do about it
+    uids      of the items concerned, if it is about single ones
+    key       the key concerned, if it is about one
+    queue     the name of the queue, unless it is about the server
+    repaired  whether it was mended just now
     """
 
-    kind: str
+    name: str
     problem: str
     advice: str
     uids: tuple[str, ...] = ()
+    key: str | None = None
+    queue: str | None = None
+    repaired: bool = False
+
+    @property
+    def severity(self) -> str:
+        """error, warning or notice: see NAMES."""
+        return NAMES[self.name]
 
 
 def examine(queue: Queue, limit: int = 1_000_000, repair: bool = False) -> list[Finding]:
-    """What endangers the items of this queue; an empty list if nothing was found.
+    """What endangers the items of this queue, or may; an empty list if nothing was found.
 
     limit: items, and keys of the server, above which they are not looked at one by one.
     repair: make items ready that stand nowhere; take second copies of items, and uids of items that
@@ -94,12 +126,14 @@ def examine(queue: Queue, limit: int = 1_000_000, repair: bool = False) -> list[
             found.extend(check(queue, *args))
         except ResponseError as error:  # not allowed, as a rule
             advice = f"allow this user to look, or ask who runs the server about {what}"
-            found.append(Finding("unseen", f"{what} could not be looked at ({error})", advice))
+            found.append(
+                Finding("not-examined", f"{what} could not be looked at ({error})", advice)
+            )
 
     look("its settings (INFO)", _of_server)
     look("appendfsync (CONFIG GET)", _of_log)
     look("the types of its keys", _of_types)
-    if not any(finding.kind == "type" for finding in found):
+    if not any(finding.name == "wrong-type" for finding in found):
         look("its items", _of_items, limit, repair)
     look("unknown keys", _of_keys, limit, repair)
     return found
@@ -114,21 +148,26 @@ def _of_server(queue: Queue) -> Iterator[Finding]:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         problem = f"the server evicts keys when its memory is full (maxmemory-policy {policy})"
-        yield Finding("eviction", problem, "set maxmemory-policy noeviction")
+        yield Finding("evicts-keys", problem, "set maxmemory-policy noeviction")
     if info.get("aof_enabled") == "0":
         problem = "the server keeps no append-only file, so a restart loses items"
-        yield Finding("persistence", problem, "set appendonly yes, also in its configuration file")
+        yield Finding(
+            "no-append-only-file", problem, "set appendonly yes, also in its configuration file"
+        )
     if info.get("aof_last_write_status", "ok") != "ok":
         problem = "the server could not write its append-only file"
-        yield Finding("persistence", problem, "look at its log, and whether its disk is full")
+        yield Finding(
+            "append-only-file-fails", problem, "look at its log, and whether its disk is full"
+        )
     if info.get("role", "master") != "master":
         problem = "this server is a replica, on which nothing can be put or got"
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
-        yield Finding("role", problem, f"give the URL of its primary, {primary}")
+        yield Finding("replica", problem, f"give the URL of its primary, {primary}")
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if used > 0.9 * most > 0:
         problem = f"{used / most:.0%} of the server's memory is used (maxmemory {most})"
-        yield Finding("memory", problem, "raise maxmemory, or consume: soon it will refuse puts")
+        advice = "raise maxmemory, or consume: soon it will refuse puts"
+        yield Finding("memory-nearly-full", problem, advice)
     yield from _of_version(info)
 
 
@@ -143,14 +182,15 @@ def _of_version(info: dict[str, str]) -> Iterator[Finding]:
         return
     better = [f"{a}.{b}.{c}" for (a, b), c in lines.items() if (a, b) >= line]
     problem = f"scripts can execute code on {kind.title()} {version} (CVE-2025-49844)"
-    unless = "" if line in lines else ", unless the package's changelog names that CVE as fixed"
-    yield Finding("version", problem, f"upgrade to {better[0]} or later{unless}")
+    # Distributions such as Debian repair a package without raising its version.
+    unless = "unless the package's changelog names that CVE as fixed"
+    yield Finding("known-weakness", problem, f"upgrade to {better[0]} or later, {unless}")
 
 
 def _of_log(queue: Queue) -> Iterator[Finding]:
     if as_dict(queue.ask("CONFIG", "GET", "appendfsync")).get("appendfsync") == "no":
         problem = "the server leaves to its system when the append-only file reaches the disk"
-        yield Finding("persistence", problem, "set appendfsync everysec or always")
+        yield Finding("append-only-file-late", problem, "set appendfsync everysec or always")
 
 
 # ---- the keys ------------------------------------------------------------------------------------
@@ -158,14 +198,16 @@ def _of_log(queue: Queue) -> Iterator[Finding]:
 
 def _of_types(queue: Queue) -> Iterator[Finding]:
     for name, kind in KEYS.items():
-        is_one = queue.ask("TYPE", queue.key(name)).decode()
+        key = queue.key(name).decode()
+        is_one = queue.ask("TYPE", key).decode()
         if is_one not in (kind, "none"):
-            problem = f"the key {queue.key(name).decode()} is a {is_one}, not a {kind}"
-            yield Finding("type", problem, "rename it, and find out what else uses this prefix")
-        elif name == "backuplock" and queue.ask("PTTL", queue.key(name)) == -1:
-            problem = f"the key {queue.key(name).decode()} does not expire: a 3.0.0 consumer died"
+            problem = f"the key {key} is a {is_one}, not a {kind}"
+            advice = "rename it, and find out what else uses this prefix"
+            yield Finding("wrong-type", problem, advice, (), key, queue.name)
+        elif name == "backuplock" and queue.ask("PTTL", key) == -1:
+            problem = f"the key {key} does not expire: a 3.0.0 consumer died"
             advice = "the next get mends it in ten minutes or more; DEL it if no 3.0.0 is running"
-            yield Finding("lock", problem, advice)
+            yield Finding("lock-without-expiry", problem, advice, (), key, queue.name)
 
 
 _EXPIRING = 10_000  # keys of which it is asked whether they do
@@ -178,7 +220,7 @@ def _of_keys(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
     expiring = re.compile(rb"watch|%s" % SLOT)
     pattern = re.sub(rb"[][*?^\\-]", rb"\\\g<0>", prefix) + b"*"
     if queue.ask("DBSIZE") > limit:
-        yield _too_many(f"unknown keys below {queue.key('').decode()}", "keys", limit)
+        yield _too_many(queue, f"unknown keys below {queue.key('').decode()}", "keys", limit)
         return
     strange: set[bytes] = set()
     lasting: set[bytes] = set()
@@ -196,10 +238,11 @@ def _of_keys(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
         for key in lasting if repair else ():
             # For whom it is said that somebody watches, others do not.
             queue.ask("PEXPIRE", key, 1000 if key == prefix + b"watch" else 3_600_000)
-        yield Finding("expiry", problem, advice)
+        yield Finding("key-without-expiry", problem, advice, queue=queue.name, repaired=repair)
     if strange:
         problem = f"{_some(strange, 'keys')} below {queue.key('').decode()} unknown to this version"
-        yield Finding("unknown", problem, "find out what else uses this prefix, or a later version")
+        advice = "find out what else uses this prefix, or a later version"
+        yield Finding("unknown-keys", problem, advice, queue=queue.name)
 
 
 # ---- the items -----------------------------------------------------------------------------------
@@ -339,7 +382,7 @@ _GHOSTS = 1000  # in the list, up to which they are no finding: a get drops thos
 def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
     sizes = [queue.ask("HLEN", queue.key("items")), queue.ask("LLEN", queue.key("queue"))]
     if max(sizes) > limit:
-        yield _too_many("lost and double items", "items", limit)
+        yield _too_many(queue, "items that stand nowhere or twice", "items", limit)
         return
     # Nothing stands still meanwhile. So what seems amiss is looked at again, by a script.
     uids = {
@@ -366,7 +409,7 @@ def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
     if lost:
         problem = f"{_some(lost, 'items')} in no place from which items are delivered"
         advice = "they were made ready now" if repair else "--repair makes them ready"
-        yield Finding("lost", problem, advice, _texts(lost))
+        yield Finding("items-nowhere", problem, advice, _texts(lost), None, queue.name, repair)
     double = [uid for uid in islice(twice & uids, _DOUBLES) if len(places_of(uid) or ()) > 1]
     if double:
         problem = f"{_some(double, 'items')} in two places"
@@ -374,11 +417,12 @@ def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
             f"they come of 3.0.0 consumers that fail items too late; a get drops the second copy, "
             f"{'and what of it was in the list is gone now' if repair else 'or --repair does'}"
         )
-        yield Finding("double", problem, advice, _texts(double))
+        yield Finding("items-twice", problem, advice, _texts(double), None, queue.name, repair)
     if len(seen - uids) > _GHOSTS and (count := _sweep(queue, repair)) > _GHOSTS:
-        problem = f"{count} uids of items that are gone stand in {queue.key('queue').decode()}"
+        key = queue.key("queue").decode()
+        problem = f"{count} uids of items that are gone stand in {key}"
         advice = "they were taken out now" if repair else "a get drops those it meets, --repair all"
-        yield Finding("ghosts", problem, advice)
+        yield Finding("uids-without-item", problem, advice, (), key, queue.name, repair)
 
 
 def _sweep(queue: Queue, repair: bool) -> int:
@@ -418,9 +462,10 @@ def _scan(step: Callable[..., Any]) -> Iterator[list[bytes]]:
         count = min(2 * count, 1000) if time.monotonic() - start < 0.002 else max(count // 2, 1)
 
 
-def _too_many(what: str, of: str, limit: int) -> Finding:
+def _too_many(queue: Queue, what: str, of: str, limit: int) -> Finding:
     problem = f"{what} were not looked for, because there are more than {limit} {of}"
-    return Finding("unseen", problem, "name a higher --limit when the server has time")
+    advice = "name a higher --limit when the server has time"
+    return Finding("not-examined", problem, advice, queue=queue.name)
 
 
 def _texts(names: list[bytes]) -> tuple[str, ...]:
