@@ -14,7 +14,6 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -268,50 +267,61 @@ STANDS = Script(
     """
 -- needs: ready unlimited
 -- Returns the places where an item stands, one as often as it stands there, but for its ghosts, of
--- which is noted how many there are; nil if it is gone. With repair '1' one that stands nowhere is
--- made ready, as autoclean does; of one that stands twice, what of it is in the list too, or deeper
--- in the list, is taken out.
+-- which is noted how many there are; nil if it is gone. With repair 'lost' one that stands nowhere
+-- is made ready, as autoclean does; with 'copies' what of one that stands twice is in the list too,
+-- or deeper in the list, is marked, to be taken out.
 -- most: entries of a list to look at from either end. One that came since it was read through is
--- among them.
+-- among them. In ARGV[rest] and what follows: lists, by their names, and where in them it was seen,
+-- near which it is looked for too.
 if repeated then return {} end
 if redis.call('HEXISTS', items, uid) == 0 then return false end
-local function entries(list)
+local function entries(name, list)
   local found, known = {}, {}
+  local function note(at)
+    if not known[at] then found[#found + 1] = at end
+    known[at] = true
+  end
   for _, rank in ipairs({1, -1}) do
-    for _, at in ipairs(redis.call('LPOS', list, uid, 'RANK', rank, 'COUNT', 0, 'MAXLEN', most)) do
-      if not known[at] then found[#found + 1] = at end
-      known[at] = true
-    end
+    local all = redis.call('LPOS', list, uid, 'RANK', rank, 'COUNT', 0, 'MAXLEN', most)
+    for _, at in ipairs(all) do note(at) end
     if redis.call('LLEN', list) <= tonumber(most) then break end
+  end
+  for i = rest, #ARGV, 2 do
+    local at, near = tonumber(ARGV[i + 1]), {}
+    local first = math.max(at - 100, 0)
+    if ARGV[i] == name and redis.call('LINDEX', list, at) == uid then
+      note(at)
+    elseif ARGV[i] == name then
+      near = redis.call('LRANGE', list, first, at + 100)
+    end
+    for n, each in ipairs(near) do
+      if each == uid then note(first + n - 1) end
+    end
   end
   table.sort(found)
   return found
 end
 local places = {}
 for name, list in pairs({ackbuf = ackbuf, backup = backup}) do
-  for _ in ipairs(entries(list)) do places[#places + 1] = name end
+  for _ in ipairs(entries(name, list)) do places[#places + 1] = name end
 end
 local sets = {leases = leases, delayed = delayed, priority = priority, held = held, dead = dead}
 for name, set in pairs(sets) do
   if redis.call('ZSCORE', set, uid) then places[#places + 1] = name end
 end
 -- Of those in the list the one that is taken first is the item, if it does not stand elsewhere.
-local in_handed, in_queue = #entries(handed), entries(queue)
+local in_handed, in_queue = #entries('handed', handed), entries('queue', queue)
 local count, about = in_handed + #in_queue, redis.call('HGET', meta, uid)
 local deliveries, time, token, score, ghosts = meta_fields(about)
 local copies = math.max(count - (places[1] and 0 or 1), 0)
-if repair == '1' and #places + count == 0 then
+if repair == 'lost' and #places + count == 0 then
   lift_memory_limit()
   make_ready(uid, about)
   answer(1, 1)
-elseif repair == '1' and copies > 0 then
+elseif repair == 'copies' and copies > 0 then
   lift_memory_limit()
   local n = math.min(copies, #in_queue)
   for i = 1, n do redis.call('LSET', queue, in_queue[i], 'srq:swept') end
-  if n > 0 then
-    local near = in_queue[n] < redis.call('LLEN', queue) / 2
-    redis.call('LREM', queue, near and n or -n, 'srq:swept')
-  end
   if copies > n then redis.call('LREM', handed, n - copies, uid) end
   if ghosts > 0 then
     local left = redis.call('LLEN', queue) > tonumber(most) and math.max(ghosts - copies, 0) or 0
@@ -332,11 +342,11 @@ SWEEP = Script(
     """
 -- needs: meta unlimited
 -- Looks at `count` entries of the list, from `start` on. Returns how many there were, and how many
--- of a uid without an item among them: ghosts, which with repair '1' are taken out.
+-- of a uid without an item among them: ghosts, which with repair '1' are marked, to be taken out.
 if repeated then return {tonumber(count), tonumber(told)} end
 local entries, found = redis.call('LRANGE', queue, start, start + count - 1), 0
 for i, uid in ipairs(entries) do
-  if uid ~= '' and redis.call('HEXISTS', items, uid) == 0 then
+  if uid ~= '' and uid ~= 'srq:swept' and redis.call('HEXISTS', items, uid) == 0 then
     found = found + 1
     if repair == '1' then
       if found == 1 then lift_memory_limit() end
@@ -346,11 +356,7 @@ for i, uid in ipairs(entries) do
     end
   end
 end
-if repair ~= '1' or found == 0 then return {#entries, found} end
--- All at once, from the nearer end; of a script that was stopped before, get drops them.
-local near = start + count < redis.call('LLEN', queue) / 2
-redis.call('LREM', queue, near and found or -found, 'srq:swept')
-answer(found)
+if repair == '1' and found > 0 then answer(found) end
 return {#entries, found}
 """,
 )
@@ -374,9 +380,17 @@ return {reply[1], {}}
 )
 
 _NEAR = 50_000  # entries of a list that LPOS goes through in about a millisecond
+_FEW = 100  # and those at its ends where it is known in which places one stood just now
 _MANY = 200  # items to look for in lists
-_DOUBLES = 1000  # of them so many are looked at again; they harm less
 _GHOSTS = 1000  # in the list, up to which they are no finding: a get drops those that it meets
+
+
+# What is to go out of the list is marked first, wherever it stands, which takes no longer in a long
+# list than in a short one: an entry of this text is one without an item, which a get drops. To take
+# out each by itself would be to go through half the list each time.
+_MARK = b"srq:swept"
+_DEEP = 500_000  # entries of the list that are gone through for them from either end, in some 7 ms
+_OUT = 2000  # marks that are taken out at a time
 
 
 def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
@@ -396,21 +410,21 @@ def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
         for uid in _standing(queue, place):
             (twice if uid in seen else seen).add(uid)
 
-    def places_of(uid: bytes, most: int = _NEAR) -> list[bytes] | None:
-        reply: list[bytes] | None = queue.run_script(STANDS, uid, int(repair), most)
-        return reply
-
     missing, most = uids - seen, _NEAR
     if len(missing) > _MANY:  # to look for each in long lists takes long: look through them again
         for place in PLACES:
             missing.difference_update(_standing(queue, place))
         most = 1000  # that one is missed twice, and then again, a get mends, as any second copy
-    lost = [uid for uid in missing if places_of(uid, most) == []]
+    mend = "lost" if repair else ""
+    lost = [uid for uid in missing if queue.run_script(STANDS, uid, mend, most) == []]
     if lost:
         problem = f"{_some(lost, 'items')} in no place from which items are delivered"
         advice = "they were made ready now" if repair else "--repair makes them ready"
         yield Finding("items-nowhere", problem, advice, _texts(lost), None, queue.name, repair)
-    double = [uid for uid in islice(twice & uids, _DOUBLES) if len(places_of(uid) or ()) > 1]
+    double, mend = [], "copies" if repair else ""
+    for uid, near in _in_lists(queue, twice & uids).items():
+        if len(queue.run_script(STANDS, uid, mend, _FEW, *near) or ()) > 1:
+            double.append(uid)
     if double:
         problem = f"{_some(double, 'items')} in two places"
         advice = (
@@ -423,19 +437,41 @@ def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
         problem = f"{count} uids of items that are gone stand in {key}"
         advice = "they were taken out now" if repair else "a get drops those it meets, --repair all"
         yield Finding("uids-without-item", problem, advice, (), key, queue.name, repair)
+    if repair:
+        _take_out_marked(queue)
 
 
 def _sweep(queue: Queue, repair: bool) -> int:
-    """How many uids of items that are gone stand in the list; with ``repair`` they are gone too."""
+    """How many uids of items that are gone stand in the list; with ``repair`` they are marked."""
     start = count = 0
     looked = 1
     while looked:
         looked, ghosts = queue.run_script(SWEEP, start, 500, int(repair))
-        start += looked - (ghosts if repair else 0)
+        start += looked
         count += ghosts
     for _ in _scan(lambda *args: queue.run_script(NOTES, args[0], args[2])) if repair else ():
         pass
     return count
+
+
+def _take_out_marked(queue: Queue) -> None:
+    """Without what was marked nothing is missing, so this may be stopped, and sent twice."""
+    key = queue.key("queue")
+    for end in (1, -1):
+        most = min(queue.ask("LLEN", key) // 2 + 1, _DEEP)
+        search = ("LPOS", key, _MARK, "RANK", end, "COUNT", _OUT, "MAXLEN", most)
+        while marked := queue.ask(*search):
+            queue.ask("LREM", key, end * len(marked), _MARK)
+
+
+def _in_lists(queue: Queue, uids: set[bytes]) -> dict[bytes, list[str | int]]:
+    """Where in lists these stand: their names, and the places in them, in turn."""
+    found: dict[bytes, list[str | int]] = {uid: [] for uid in uids}
+    for place in (place for place in PLACES if uids and KEYS[place] == "list"):
+        for at, uid in enumerate(_standing(queue, place)):
+            if uid in found:
+                found[uid] += (place, at)
+    return found
 
 
 def _standing(queue: Queue, place: str) -> Iterator[bytes]:

@@ -293,13 +293,13 @@ def test_in_a_long_list_what_was_moved_is_found_at_both_ends(
 ) -> None:
     others = [f"u{n}" for n in range(9)]
     seed(client, items={"u": "1"}, queue=[*others[:at], "u", *others[at:]])
-    stands = {most: call(queue, doctor.STANDS, "u", 0, most) for most in (1, 4, 6, 10, 100)}
+    stands = {most: call(queue, doctor.STANDS, "u", "", most) for most in (1, 4, 6, 10, 100)}
     seen = {0: (1, 4, 6, 10, 100), 3: (4, 6, 10, 100), 5: (6, 10, 100), 9: (1, 4, 6, 10, 100)}[at]
     assert stands == {most: [b"queue"] if most in seen else [] for most in stands}
 
 
 def test_an_item_that_is_gone_is_not_brought_back(queue: Queue, client: redis.Redis) -> None:
-    assert call(queue, doctor.STANDS, "gone", 1, 100) is None
+    assert call(queue, doctor.STANDS, "gone", "lost", 100) is None
     assert snapshot(client) == {}
 
 
@@ -307,7 +307,7 @@ def test_a_repair_that_is_sent_again_changes_nothing(queue: Queue, client: redis
     seed(client, items={"lost": "1"})
     slot = queue._take_slot()
     for _ in range(2):
-        assert call(queue, doctor.STANDS, "lost", 1, 100, slot=slot) == []
+        assert call(queue, doctor.STANDS, "lost", "lost", 100, slot=slot) == []
     assert snapshot(client)["queue"] == ["lost"]
 
 
@@ -376,7 +376,9 @@ def test_the_note_of_ghosts_stays_true_where_a_list_is_not_looked_through(
 ) -> None:
     seed(client, items={"u": "1"}, queue=["u", "v", "w", "x", "u", "y"])
     seed(client, meta={"u": "0 0 -  g5"})
-    call(queue, doctor.STANDS, "u", 1, most)
+    call(queue, doctor.STANDS, "u", "copies", most)
+    assert snapshot(client)["queue"] == ["srq:swept", "v", "w", "x", "u", "y"]
+    doctor._take_out_marked(queue)
     assert snapshot(client)["queue"] == ["v", "w", "x", "u", "y"]
     assert snapshot(client)["meta"] == {"u": left}
 
@@ -418,6 +420,80 @@ def test_many_ghosts_in_the_list_are_told_and_repaired(
     assert found(queue, repair=True) == []
 
 
+def commands(client: redis.Redis, use: Callable[[], Any]) -> dict[str, int]:
+    """How often the server carried out each command meanwhile, inside of scripts too."""
+    client.config_resetstat()
+    use()
+    told = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): each["calls"] for name, each in told.items()}
+
+
+@pytest.mark.parametrize("stray", ["ghosts", "copies"])
+def test_to_take_out_strays_goes_through_a_list_no_oftener_where_it_is_longer(
+    queue: Queue, client: redis.Redis, stray: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that goes through half the list for each of them, or each part, is quadratic."""
+    monkeypatch.setattr(doctor, "_GHOSTS", 2)
+    through = []
+    for count in (2000, 8000):
+        items = [f"u{n}" for n in range(count)]
+        mixed = items[:]
+        strays = [f"gone{n}" if stray == "ghosts" else f"u{n}" for n in range(0, count, 10)]
+        for n, each in enumerate(strays):
+            mixed.insert(11 * n, each)
+        client.flushall()
+        seed(client, items=dict.fromkeys(items, "1"), queue=mixed)
+        done = commands(client, lambda: found(queue, repair=True))
+        assert snapshot(client)["queue"] == items
+        through.append(done["lrem"])
+    assert through[1] < 2 * through[0]
+
+
+def test_second_copies_are_found_and_taken_out_also_deep_in_long_lists(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_NEAR", 10)
+    monkeypatch.setattr(doctor, "_FEW", 10)
+    monkeypatch.setattr(doctor, "_OUT", 3)
+    items = [f"u{n}" for n in range(2000)]
+    deep = items[800:820]
+    seed(client, items=dict.fromkeys(items, "1"), queue=[*items[:400], *deep, *items[400:]])
+    (finding,) = found(queue)
+    assert (finding.name, set(finding.uids)) == ("items-twice", set(deep))
+    assert len(found(queue, repair=True)) == 1
+    assert snapshot(client)["queue"] == items
+    assert found(queue) == []
+
+
+def test_what_has_moved_since_it_was_seen_twice_is_not_taken_for_lost(
+    queue: Queue, client: redis.Redis
+) -> None:
+    items = [f"u{n}" for n in range(1000)]
+    seed(client, items=dict.fromkeys(items, "1"), queue=items)
+    assert call(queue, doctor.STANDS, "u500", "copies", 10, "queue", 900) == []
+    assert snapshot(client)["queue"] == items
+
+
+@pytest.mark.parametrize("moved", [0, 1, 99, -1, -99])
+def test_a_copy_is_found_near_where_it_stood(queue: Queue, client: redis.Redis, moved: int) -> None:
+    items = [f"u{n}" for n in range(1000)]
+    seed(client, items=dict.fromkeys(items, "1"), queue=[*items, *items])
+    hints = ("queue", 500 + moved, "ackbuf", 500, "queue", 1500 + moved)
+    assert call(queue, doctor.STANDS, "u500", "", 10, *hints) == [b"queue"] * 2
+    assert call(queue, doctor.STANDS, "u500", "", 10, *hints[:4]) == [b"queue"]
+
+
+@pytest.mark.parametrize("at", [0, 3, 5, 8])
+def test_marks_that_were_left_are_taken_out(
+    queue: Queue, client: redis.Redis, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [f"u{n}" for n in range(8)]
+    seed(client, items=dict.fromkeys(items, "1"))
+    seed(client, queue=[*items[:at], "srq:swept", *items[at:]])
+    assert found(queue, repair=True) == []
+    assert snapshot(client)["queue"] == items
+
+
 def test_a_few_ghosts_are_left_to_the_gets_that_meet_them(
     queue: Queue, client: redis.Redis
 ) -> None:
@@ -434,9 +510,10 @@ def test_a_sweep_that_is_sent_again_or_stopped_takes_out_no_more(
     slot = queue._take_slot()
     assert call(queue, doctor.SWEEP, 0, 2, 1, slot=slot) == [2, 1]
     assert call(queue, doctor.SWEEP, 0, 2, 1, slot=slot) == [2, 1]
-    assert snapshot(client)["queue"] == ["u", "gone"]
-    client.lset("srq:test:queue", 1, "srq:swept")
+    assert snapshot(client)["queue"] == ["srq:swept", "u", "gone"]
+    client.lset("srq:test:queue", 2, "srq:swept")
     assert queue.get(-1).uid == "u"
+    assert queue.get(-1).uid is None
     assert "queue" not in snapshot(client)
 
 
