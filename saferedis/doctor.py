@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from saferedisqueue import (
     SafeRedisQueue,
@@ -52,6 +52,17 @@ KEYS = {
 PLACES = ("held", "queue", "handed", "priority", "delayed", "dead", "ackbuf", "backup", "leases")
 SLOT = rb"(call|said|last):[\w-]{12}"  # keys of who calls
 
+# What a user needs for put, get, ack and fail: each command, those inside of scripts too, as it may
+# be sent, with K for a key. README has the same list.
+RIGHTS = (
+    *("evalsha x 1 K", "eval x 1 K", "blmove K K left right 1", "get K", "set K x", "incr K"),
+    *("decr K", "del K", "time", "exists K", "hset K x x", "hsetnx K x x", "hget K x", "hmget K x"),
+    *("hdel K x", "hexists K x", "unlink K", "rename K K", "pttl K", "zrem K x", "zscore K x"),
+    *("zrange K 0 1", "zrangebyscore K 0 1", "lpush K x", "rpush K x", "rpop K"),
+    *("lmove K K left right", "lset K 0 x", "llen K", "lrem K 0 x", "lindex K 0", "lpos K x"),
+)
+SPARED = ("blmove", "incr", "hsetnx")  # without these it is slower, but nothing fails
+
 # CVE-2025-49844, with -46817 and -46819: a script can execute code on the server. Repaired on
 # 3 October 2025 in these releases (https://github.com/redis/redis/security/advisories,
 # GHSA-4789-qfc9-5f9q; https://github.com/valkey-io/valkey/releases/tag/8.1.4), and in all later
@@ -71,6 +82,8 @@ NAMES = {
     "append-only-file-fails": "error",
     "append-only-file-late": "warning",
     "replica": "error",
+    "missing-rights": "error",
+    "missing-rights-for-speed": "warning",
     "memory-nearly-full": "warning",
     "known-weakness": "warning",
     "wrong-type": "error",
@@ -131,6 +144,7 @@ def examine(queue: Queue, limit: int = 1_000_000, repair: bool = False) -> list[
 
     look("its settings (INFO)", _of_server)
     look("appendfsync (CONFIG GET)", _of_log)
+    look("the rights of this user (ACL DRYRUN)", _of_rights)
     look("the types of its keys", _of_types)
     if not any(finding.name == "wrong-type" for finding in found):
         look("its items", _of_items, limit, repair)
@@ -192,6 +206,55 @@ def _of_log(queue: Queue) -> Iterator[Finding]:
         yield Finding("append-only-file-late", problem, "set appendfsync everysec or always")
 
 
+# ---- the rights ----------------------------------------------------------------------------------
+
+
+def _of_rights(queue: Queue) -> Iterator[Finding]:
+    user = queue.ask("ACL", "WHOAMI").decode("utf-8", "replace")
+    key = queue.key("queue")
+
+    def refusal(command: str, key: bytes) -> bytes:
+        parts = (key if part == "K" else part for part in command.split())
+        reply: bytes = queue.ask("ACL", "DRYRUN", user, *parts)
+        return b"" if reply == b"OK" else reply
+
+    try:
+        # The command is looked at first; of a key that is refused too, nothing is said then.
+        refused = [each.split()[0] for each in RIGHTS if b" to run " in refusal(each, key)]
+    except NoPermissionError:
+        raise
+    except ResponseError:  # before Redis 7.0
+        if _may_do_all(queue, user):
+            return
+        raise
+    for name, some in (("missing-rights", set(refused) - set(SPARED)),
+                       ("missing-rights-for-speed", set(refused) & set(SPARED))):  # fmt: skip
+        if some:
+            problem = f"the user {user} may not run {', '.join(sorted(some)).upper()}"
+            rules = " ".join(f"+{each}" for each in sorted(some))
+            yield Finding(name, problem, f"ACL SETUSER {user} {rules}", queue=queue.name)
+    slot = (f"{kind}:{'x' * 12}" for kind in ("call", "said", "last"))
+    keys = [queue.key(each) for each in (*KEYS, *slot)]
+    code = next((each for each in RIGHTS[:2] if each.split()[0] not in refused), None)
+    barred = [each for each in keys if code and refusal(code, each)]
+    if barred:
+        problem = f"the user {user} may not read and write {_first(barred)}"
+        advice = f"ACL SETUSER {user} ~{_pattern(queue).decode()}"
+        only = decode_uid(barred[0]) if len(barred) == 1 else None
+        yield Finding("missing-rights", problem, advice, (), only, queue.name)
+
+
+def _may_do_all(queue: Queue, user: str) -> bool:
+    told = queue.ask("ACL", "GETUSER", user)
+    facts = told if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
+    return {b"allcommands", b"allkeys"} <= set(facts[b"flags"])
+
+
+def _pattern(queue: Queue) -> bytes:
+    """What matches all keys of this queue; and those of queues named "<name>:more"."""
+    return re.sub(rb"[][*?^\\-]", rb"\\\g<0>", queue.key("")) + b"*"
+
+
 # ---- the keys ------------------------------------------------------------------------------------
 
 
@@ -217,7 +280,7 @@ def _of_keys(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
     prefix = queue.key("")
     known = re.compile(rb"(.*:)?(%s|%s)" % ("|".join(KEYS).encode(), SLOT), re.DOTALL)
     expiring = re.compile(rb"watch|%s" % SLOT)
-    pattern = re.sub(rb"[][*?^\\-]", rb"\\\g<0>", prefix) + b"*"
+    pattern = _pattern(queue)
     if queue.ask("DBSIZE") > limit:
         yield _too_many(queue, f"unknown keys below {queue.key('').decode()}", "keys", limit)
         return
@@ -509,6 +572,10 @@ def _texts(names: list[bytes]) -> tuple[str, ...]:
 
 
 def _some(names: set[bytes] | list[bytes], what: str) -> str:
-    first = ", ".join(repr(decode_uid(name)) for name in sorted(names)[:3])
     stand = "stand" if what == "items" else "are"
-    return f"{len(names)} {what} ({first}{', ...' if len(names) > 3 else ''}) {stand}"
+    return f"{len(names)} {what} ({_first(names)}) {stand}"
+
+
+def _first(names: set[bytes] | list[bytes]) -> str:
+    first = ", ".join(repr(decode_uid(name)) for name in sorted(names)[:3])
+    return f"{first}{', ...' if len(names) > 3 else ''}"

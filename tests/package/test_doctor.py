@@ -16,6 +16,7 @@ import redis
 import servers
 from command_line import CommandLine
 from helpers import LISTED, PLACES, call, check_places, eventually, lapse, seed, snapshot
+from permissions import PLAIN
 from saferedis import doctor
 from saferedis.doctor import Finding, examine
 from saferedisqueue import SafeRedisQueue
@@ -175,6 +176,108 @@ def test_what_may_not_be_asked_is_told_and_the_rest_is_looked_at(
     ]
     for finding, what in zip(findings, ("INFO", "CONFIG", "lost", "unknown keys"), strict=True):
         assert what in f"{finding.problem} {finding.uids}"
+
+
+# -- the rights ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(server: servers.Server, client: redis.Redis) -> Iterator[Callable[..., list[Finding]]]:
+    """What is found for a user of these rules who may look at rights."""
+    queues: list[Queue] = []
+
+    def examined(*rules: str, name: str = "test") -> list[Finding]:
+        user = ("ACL", "SETUSER", "worker", "reset", "on", ">secret", *rules)
+        client.execute_command(*user, "+acl|whoami", "+acl|dryrun")
+        url = f"unix://worker:secret@{server.socket}"
+        queues.append(SafeRedisQueue[bytes](url=url, name=name))
+        return [each for each in examine(queues[-1]) if each.name.startswith("missing-rights")]
+
+    if client.info("server")["redis_version"].startswith("6."):
+        pytest.skip("the server has no ACL DRYRUN")
+    yield examined
+    for queue in queues:
+        queue.close()
+    client.execute_command("ACL", "DELUSER", "worker")
+
+
+ALLOWED = tuple(f"+{command}" for command in PLAIN)
+
+
+def test_the_rights_looked_at_are_those_that_a_user_needs() -> None:
+    assert [each.split()[0] for each in doctor.RIGHTS] == list(PLAIN)
+
+
+def test_a_user_who_may_do_what_the_readme_lists_misses_nothing(
+    limited: Callable[..., list[Finding]],
+) -> None:
+    assert limited("~srq:*", *ALLOWED) == []
+    assert limited("~srq:test:*", *ALLOWED) == []
+    assert limited(r"~srq:a\[b\]\*:*", *ALLOWED, name="a[b]*") == []
+
+
+@pytest.mark.parametrize("command", PLAIN)
+def test_a_command_that_a_user_may_not_run_is_told_with_the_rule_that_grants_it(
+    limited: Callable[..., list[Finding]], command: str
+) -> None:
+    rules = ("~srq:*", *(rule for rule in ALLOWED if rule != f"+{command}"))
+    (finding,) = limited(*rules)
+    spared = command in ("blmove", "incr", "hsetnx")
+    assert finding.severity == ("warning" if spared else "error")
+    assert finding.problem == f"the user worker may not run {command.upper()}"
+    assert finding.advice == f"ACL SETUSER worker +{command}"
+    assert finding.queue == "test"
+    assert limited(*rules, f"+{command}") == []
+
+
+@pytest.mark.parametrize("key", [*doctor.KEYS, "call:*", "said:*", "last:*"])
+def test_a_key_that_a_user_may_not_use_is_told_with_the_rule_that_grants_it(
+    limited: Callable[..., list[Finding]], key: str
+) -> None:
+    keys = [*doctor.KEYS, "call:*", "said:*", "last:*"]
+    (finding,) = limited(*(f"~srq:test:{each}" for each in keys if each != key), *ALLOWED)
+    assert (finding.name, finding.severity) == ("missing-rights", "error")
+    assert f"'srq:test:{key.rstrip('*')}" in finding.problem
+    assert (finding.key or "").startswith(f"srq:test:{key.rstrip('*')}")
+    assert finding.advice == "ACL SETUSER worker ~srq:test:*"
+
+
+def test_all_that_a_user_misses_is_told_at_once(limited: Callable[..., list[Finding]]) -> None:
+    commands, speed = limited("~srq:other:*")
+    assert (commands.severity, speed.severity) == ("error", "warning")
+    assert all(each.upper() in f"{commands.problem} {speed.problem}" for each in PLAIN)
+    (keys,) = limited("~srq:other:*", *ALLOWED)
+    assert keys.problem.endswith("'srq:test:backup', 'srq:test:backuplock', ...")
+    assert keys.key is None
+    (keys,) = limited("%R~srq:test:*", *ALLOWED)
+    assert keys.advice == "ACL SETUSER worker ~srq:test:*"
+
+
+def test_rights_that_may_not_be_asked_for_are_a_notice(
+    server: servers.Server, client: redis.Redis
+) -> None:
+    rules = ("reset", "on", ">secret", "~srq:*", *ALLOWED)
+    client.execute_command("ACL", "SETUSER", "worker", *rules)
+    try:
+        url = f"unix://worker:secret@{server.socket}"
+        with SafeRedisQueue[bytes](url=url, name="test") as queue:
+            told = [each for each in examine(queue) if "rights" in each.problem]
+    finally:
+        client.execute_command("ACL", "DELUSER", "worker")
+    assert [(each.name, each.severity) for each in told] == [("not-examined", "notice")]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_before_redis_7_a_user_who_may_do_all_is_known_to(protocol: int) -> None:
+    with (
+        servers.Server(servers.find("redis-6.2")) as old,
+        old.client() as client,
+        SafeRedisQueue[bytes](url=old.url, name="test", protocol=protocol) as queue,
+    ):
+        assert not [each for each in examine(queue) if "rights" in each.problem]
+        client.execute_command("ACL", "SETUSER", "default", "-flushall")
+        (finding,) = (each for each in examine(queue) if "rights" in each.problem)
+        assert finding.name == "not-examined"
 
 
 # -- the keys --------------------------------------------------------------------------------------
