@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import NoPermissionError, ResponseError
 
 from saferedisqueue import (
+    KEY_TYPES,
     SafeRedisQueue,
     Script,
     as_dict,
@@ -30,27 +31,12 @@ __all__ = ["NAMES", "Finding", "examine"]
 
 Queue = SafeRedisQueue[Any]
 
-KEYS = {
-    "items": "hash",
-    "queue": "list",
-    "ackbuf": "list",
-    "backup": "list",
-    "backuplock": "string",
-    "handed": "list",
-    "meta": "hash",
-    "leases": "zset",
-    "delayed": "zset",
-    "priority": "zset",
-    "held": "zset",
-    "dead": "zset",
-    "reasons": "hash",
-    "paused": "string",
-    "watch": "string",
-}
+OF_A_SLOT = ("call", "said", "last")  # of who calls, whose name follows
+KEYS = {name: kind for name, kind in KEY_TYPES.items() if name not in OF_A_SLOT}
 # In this order, what moves while it is looked for is met: queue, read from the left, shows each uid
 # that stays in it, and one that is taken, on the right, stands in a place that follows.
 PLACES = ("held", "queue", "handed", "priority", "delayed", "dead", "ackbuf", "backup", "leases")
-SLOT = rb"(call|said|last):[\w-]{12}"  # keys of who calls
+SLOT = rb"(%s):[\w-]{12}" % "|".join(OF_A_SLOT).encode()
 
 # What a user needs for put, get, ack and fail: each command, those inside of scripts too, as it may
 # be sent, with K for a key. README has the same list.
@@ -233,7 +219,7 @@ def _of_rights(queue: Queue) -> Iterator[Finding]:
             problem = f"the user {user} may not run {', '.join(sorted(some)).upper()}"
             rules = " ".join(f"+{each}" for each in sorted(some))
             yield Finding(name, problem, f"ACL SETUSER {user} {rules}", queue=queue.name)
-    slot = (f"{kind}:{'x' * 12}" for kind in ("call", "said", "last"))
+    slot = (f"{kind}:{'x' * 12}" for kind in OF_A_SLOT)
     keys = [queue.key(each) for each in (*KEYS, *slot)]
     code = next((each for each in RIGHTS[:2] if each.split()[0] not in refused), None)
     barred = [each for each in keys if code and refusal(code, each)]
