@@ -2682,9 +2682,11 @@ async def _before(end: float) -> AsyncIterator[None]:
 def _another(error: Exception) -> Exception:
     """The same error, for another task, if its class can be copied."""
     try:
-        return copy.copy(error)
+        other = copy.copy(error)
     except Exception:  # its __init__ may take other arguments than those it has passed on
         return error
+    other.__cause__ = error.__cause__
+    return other
 
 
 def _for_all(end: float) -> float:
