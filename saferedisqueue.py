@@ -1031,6 +1031,29 @@ def _pieces(text: str, there: Sequence[str] = ()) -> dict[str, str]:
     return found
 
 
+# Those that a script names, and what they hold. Public, as `Script` is.
+KEY_TYPES: Final[dict[str, str]] = {
+    "items": "hash",
+    "queue": "list",
+    "ackbuf": "list",
+    "backup": "list",
+    "backuplock": "string",
+    "handed": "list",
+    "meta": "hash",
+    "leases": "zset",
+    "delayed": "zset",
+    "priority": "zset",
+    "held": "zset",
+    "dead": "zset",
+    "reasons": "hash",
+    "paused": "string",
+    "watch": "string",
+    "call": "string",
+    "said": "string",
+    "last": "string",
+}
+
+
 class Script:
     """A move of an item: one Lua script, which the server runs atomically.
 
@@ -2299,6 +2322,8 @@ _BrokenReply: Final[Any] = getattr(hiredis, "HiredisError", OSError)
 # An outage ends by itself: a lost connection, a restart, a fail-over; in a cluster also an election
 # or a slot that moves.
 _OUTAGE: Final = (ConnectionError, TimeoutError, ReadOnlyError, MasterDownError)
+# How a script is refused a command that its user may not run: since Redis 7, and before.
+_NOT_ALLOWED: Final = re.compile("ACL failure|can't run this command")
 _CLUSTER_OUTAGE: Final = (AskError, TryAgainError, ClusterDownError)
 
 
@@ -2711,9 +2736,11 @@ async def _before(end: float) -> AsyncIterator[None]:
 def _another(error: Exception) -> Exception:
     """The same error, for another task, if its class can be copied."""
     try:
-        return copy.copy(error)
+        other = copy.copy(error)
     except Exception:  # its __init__ may take other arguments than those it has passed on
         return error
+    other.__cause__ = error.__cause__
+    return other
 
 
 def _for_all(end: float) -> float:
@@ -3589,7 +3616,7 @@ class _Connections:
                 if not (isinstance(failure, NoScriptError) and call.send_in_full()):
                     pause = tries.pause(failure) if self._is_outage(call, failure) else None
                     if pause is None:
-                        self._give_up(failure)
+                        await self._give_up(call, slot, failure)
                     if call.patient and pause:
                         log.warning("queue %s: %s; trying again", self.name, failure)
                     self._check_open(closings)
@@ -3607,10 +3634,46 @@ class _Connections:
             await call.abandoned(slot, known)
             raise
 
-    def _give_up(self, failure: Exception) -> NoReturn:
+    async def _give_up(self, call: _Call[Any], slot: _Slot | None, failure: Exception) -> NoReturn:
         if isinstance(failure, TimeoutError):  # a connection does not know of whom it is
             raise TimeoutError(f"{failure}: {self!r}") from failure
+        if isinstance(failure, ResponseError) and isinstance(call, _Numbered):
+            text = await self._explanation(call, cast(_Slot, slot), failure)
+            if text:
+                raise type(failure)(f"queue {self.name!r}: {text}") from failure
         raise failure
+
+    async def _explanation(
+        self, call: _Numbered[Any], slot: _Slot, failure: ResponseError
+    ) -> str | None:
+        """What a script was refused for, as the server tells it, and what to do; None if it knows
+        no more. Asked only when a call has failed.
+        """
+        from shlex import quote
+
+        said = str(failure)
+        doctor = f'run "saferedisqueue doctor --name {quote(self.name)}"'
+        if "WRONGTYPE" in said:
+            where = await self._wrong_key(call, slot)
+            return f"{where}: {said}; rename that key, and find out what else writes it; {doctor}"
+        if isinstance(failure, NoPermissionError) or _NOT_ALLOWED.search(said):
+            return f"{said}; the README lists, under ACLs, what a user needs; as this user {doctor}"
+        return None
+
+    async def _wrong_key(self, call: _Numbered[Any], slot: _Slot) -> str:
+        """Which key of this call is of a wrong type."""
+        script = call.script
+        keys = [*(call.keys or map(self.key, script.keys)), *slot.keys(script)]
+        until = _from_now(_LAST)
+        try:
+            for name, key in zip((*script.keys, *script.slot), keys, strict=True):
+                type_ = KEY_TYPES.get(name.removeprefix("to_"))
+                found = (await self._ask("TYPE", key, until=until)).decode()
+                if type_ and found not in (type_, "none"):
+                    return f"{decode_uid(key)} is a {found} where a {type_} belongs"
+        except RedisError as error:
+            return f"one of its keys is of a wrong type (which could not be asked: {error})"
+        return "a key was of a wrong type"
 
     def _is_outage(self, call: _Call[Any], error: Exception) -> bool:
         if isinstance(error, AuthenticationError):  # one that had been let in will be again

@@ -2,7 +2,7 @@
 
     with SafeRedisQueue(url="redis://localhost:6379/0", name="orders") as queue:
         for finding in examine(queue):
-            print(finding.problem, finding.advice, sep=": ")
+            print(finding.severity, finding.problem, finding.advice, sep=": ")
 
 It looks while the queue is used, in small steps, none of which keeps the server busy for more than
 a few milliseconds.
@@ -14,12 +14,12 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any, NamedTuple
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from saferedisqueue import (
+    KEY_TYPES,
     SafeRedisQueue,
     Script,
     as_dict,
@@ -27,31 +27,27 @@ from saferedisqueue import (
     decode_uid,
 )
 
-__all__ = ["Finding", "examine"]
+__all__ = ["NAMES", "Finding", "examine"]
 
 Queue = SafeRedisQueue[Any]
 
-KEYS = {
-    "items": "hash",
-    "queue": "list",
-    "ackbuf": "list",
-    "backup": "list",
-    "backuplock": "string",
-    "handed": "list",
-    "meta": "hash",
-    "leases": "zset",
-    "delayed": "zset",
-    "priority": "zset",
-    "held": "zset",
-    "dead": "zset",
-    "reasons": "hash",
-    "paused": "string",
-    "watch": "string",
-}
+OF_A_SLOT = ("call", "said", "last")  # of who calls, whose name follows
+KEYS = {name: kind for name, kind in KEY_TYPES.items() if name not in OF_A_SLOT}
 # In this order, what moves while it is looked for is met: queue, read from the left, shows each uid
 # that stays in it, and one that is taken, on the right, stands in a place that follows.
 PLACES = ("held", "queue", "handed", "priority", "delayed", "dead", "ackbuf", "backup", "leases")
-SLOT = rb"(call|said|last):[\w-]{12}"  # keys of who calls
+SLOT = rb"(%s):[\w-]{12}" % "|".join(OF_A_SLOT).encode()
+
+# What a user needs for put, get, ack and fail: each command, those inside of scripts too, as it may
+# be sent, with K for a key. README has the same list.
+RIGHTS = (
+    *("evalsha x 1 K", "eval x 1 K", "blmove K K left right 1", "get K", "set K x", "incr K"),
+    *("decr K", "del K", "time", "exists K", "hset K x x", "hsetnx K x x", "hget K x", "hmget K x"),
+    *("hdel K x", "hexists K x", "unlink K", "rename K K", "pttl K", "zrem K x", "zscore K x"),
+    *("zrange K 0 1", "zrangebyscore K 0 1", "lpush K x", "rpush K x", "rpop K"),
+    *("lmove K K left right", "lset K 0 x", "llen K", "lrem K 0 x", "lindex K 0", "lpos K x"),
+)
+SPARED = ("blmove", "incr", "hsetnx")  # without these it is slower, but nothing fails
 
 # CVE-2025-49844, with -46817 and -46819: a script can execute code on the server. Repaired on
 # 3 October 2025 in these releases (https://github.com/redis/redis/security/advisories,
@@ -63,24 +59,58 @@ REPAIRED = {
 }
 
 
-class Finding(NamedTuple):
-    """Something that endangers items.
+# Each sort of finding, by its name, and how severe it is. An error endangers items as they are; a
+# warning does so only if something rarer happens besides, or costs time; a notice tells what could
+# not be looked at, or what only people can judge.
+NAMES = {
+    "evicts-keys": "error",
+    "no-append-only-file": "warning",
+    "append-only-file-fails": "error",
+    "append-only-file-late": "warning",
+    "replica": "error",
+    "missing-rights": "error",
+    "missing-rights-for-speed": "warning",
+    "memory-nearly-full": "warning",
+    "known-weakness": "warning",
+    "wrong-type": "error",
+    "lock-without-expiry": "warning",
+    "key-without-expiry": "warning",
+    "unknown-keys": "notice",
+    "items-nowhere": "error",
+    "items-twice": "warning",
+    "uids-without-item": "warning",
+    "not-examined": "notice",
+}
 
-    kind     a word for programs: eviction, persistence, role, memory, version, type, lock, expiry,
-             unknown, lost, double, ghosts; unseen for what could not be looked at
-    problem  what it is, in a line
-    advice   what to do about it
-    uids     of the items concerned, if it is about single ones
+
+class Finding(NamedTuple):
+    """Something that endangers items, or may.
+
+    name      which sort it is, for programs: one of NAMES
+    problem   what it is, in a line
+    advice    what to do about it
+    uids      of the items concerned, if it is about single ones
+    key       the key concerned, if it is about one
+    queue     the name of the queue, unless it is about the server
+    repaired  whether it was mended just now
     """
 
-    kind: str
+    name: str
     problem: str
     advice: str
     uids: tuple[str, ...] = ()
+    key: str | None = None
+    queue: str | None = None
+    repaired: bool = False
+
+    @property
+    def severity(self) -> str:
+        """error, warning or notice: see NAMES."""
+        return NAMES[self.name]
 
 
 def examine(queue: Queue, limit: int = 1_000_000, repair: bool = False) -> list[Finding]:
-    """What endangers the items of this queue; an empty list if nothing was found.
+    """What endangers the items of this queue, or may; an empty list if nothing was found.
 
     limit: items, and keys of the server, above which they are not looked at one by one.
     repair: make items ready that stand nowhere; take second copies of items, and uids of items that
@@ -94,12 +124,15 @@ def examine(queue: Queue, limit: int = 1_000_000, repair: bool = False) -> list[
             found.extend(check(queue, *args))
         except ResponseError as error:  # not allowed, as a rule
             advice = f"allow this user to look, or ask who runs the server about {what}"
-            found.append(Finding("unseen", f"{what} could not be looked at ({error})", advice))
+            found.append(
+                Finding("not-examined", f"{what} could not be looked at ({error})", advice)
+            )
 
     look("its settings (INFO)", _of_server)
     look("appendfsync (CONFIG GET)", _of_log)
+    look("the rights of this user (ACL DRYRUN)", _of_rights)
     look("the types of its keys", _of_types)
-    if not any(finding.kind == "type" for finding in found):
+    if not any(finding.name == "wrong-type" for finding in found):
         look("its items", _of_items, limit, repair)
     look("unknown keys", _of_keys, limit, repair)
     return found
@@ -114,21 +147,26 @@ def _of_server(queue: Queue) -> Iterator[Finding]:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         problem = f"the server evicts keys when its memory is full (maxmemory-policy {policy})"
-        yield Finding("eviction", problem, "set maxmemory-policy noeviction")
+        yield Finding("evicts-keys", problem, "set maxmemory-policy noeviction")
     if info.get("aof_enabled") == "0":
         problem = "the server keeps no append-only file, so a restart loses items"
-        yield Finding("persistence", problem, "set appendonly yes, also in its configuration file")
+        yield Finding(
+            "no-append-only-file", problem, "set appendonly yes, also in its configuration file"
+        )
     if info.get("aof_last_write_status", "ok") != "ok":
         problem = "the server could not write its append-only file"
-        yield Finding("persistence", problem, "look at its log, and whether its disk is full")
+        yield Finding(
+            "append-only-file-fails", problem, "look at its log, and whether its disk is full"
+        )
     if info.get("role", "master") != "master":
         problem = "this server is a replica, on which nothing can be put or got"
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
-        yield Finding("role", problem, f"give the URL of its primary, {primary}")
+        yield Finding("replica", problem, f"give the URL of its primary, {primary}")
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if used > 0.9 * most > 0:
         problem = f"{used / most:.0%} of the server's memory is used (maxmemory {most})"
-        yield Finding("memory", problem, "raise maxmemory, or consume: soon it will refuse puts")
+        advice = "raise maxmemory, or consume: soon it will refuse puts"
+        yield Finding("memory-nearly-full", problem, advice)
     yield from _of_version(info)
 
 
@@ -143,14 +181,64 @@ def _of_version(info: dict[str, str]) -> Iterator[Finding]:
         return
     better = [f"{a}.{b}.{c}" for (a, b), c in lines.items() if (a, b) >= line]
     problem = f"scripts can execute code on {kind.title()} {version} (CVE-2025-49844)"
-    unless = "" if line in lines else ", unless the package's changelog names that CVE as fixed"
-    yield Finding("version", problem, f"upgrade to {better[0]} or later{unless}")
+    # Distributions such as Debian repair a package without raising its version.
+    unless = "unless the package's changelog names that CVE as fixed"
+    yield Finding("known-weakness", problem, f"upgrade to {better[0]} or later, {unless}")
 
 
 def _of_log(queue: Queue) -> Iterator[Finding]:
     if as_dict(queue.ask("CONFIG", "GET", "appendfsync")).get("appendfsync") == "no":
         problem = "the server leaves to its system when the append-only file reaches the disk"
-        yield Finding("persistence", problem, "set appendfsync everysec or always")
+        yield Finding("append-only-file-late", problem, "set appendfsync everysec or always")
+
+
+# ---- the rights ----------------------------------------------------------------------------------
+
+
+def _of_rights(queue: Queue) -> Iterator[Finding]:
+    user = queue.ask("ACL", "WHOAMI").decode("utf-8", "replace")
+    key = queue.key("queue")
+
+    def refusal(command: str, key: bytes) -> bytes:
+        parts = (key if part == "K" else part for part in command.split())
+        reply: bytes = queue.ask("ACL", "DRYRUN", user, *parts)
+        return b"" if reply == b"OK" else reply
+
+    try:
+        # The command is looked at first; of a key that is refused too, nothing is said then.
+        refused = [each.split()[0] for each in RIGHTS if b" to run " in refusal(each, key)]
+    except NoPermissionError:
+        raise
+    except ResponseError:  # before Redis 7.0
+        if _may_do_all(queue, user):
+            return
+        raise
+    for name, some in (("missing-rights", set(refused) - set(SPARED)),
+                       ("missing-rights-for-speed", set(refused) & set(SPARED))):  # fmt: skip
+        if some:
+            problem = f"the user {user} may not run {', '.join(sorted(some)).upper()}"
+            rules = " ".join(f"+{each}" for each in sorted(some))
+            yield Finding(name, problem, f"ACL SETUSER {user} {rules}", queue=queue.name)
+    slot = (f"{kind}:{'x' * 12}" for kind in OF_A_SLOT)
+    keys = [queue.key(each) for each in (*KEYS, *slot)]
+    code = next((each for each in RIGHTS[:2] if each.split()[0] not in refused), None)
+    barred = [each for each in keys if code and refusal(code, each)]
+    if barred:
+        problem = f"the user {user} may not read and write {_first(barred)}"
+        advice = f"ACL SETUSER {user} ~{_pattern(queue).decode()}"
+        only = decode_uid(barred[0]) if len(barred) == 1 else None
+        yield Finding("missing-rights", problem, advice, (), only, queue.name)
+
+
+def _may_do_all(queue: Queue, user: str) -> bool:
+    told = queue.ask("ACL", "GETUSER", user)
+    facts = told if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
+    return {b"allcommands", b"allkeys"} <= set(facts[b"flags"])
+
+
+def _pattern(queue: Queue) -> bytes:
+    """What matches all keys of this queue; and those of queues named "<name>:more"."""
+    return re.sub(rb"[][*?^\\-]", rb"\\\g<0>", queue.key("")) + b"*"
 
 
 # ---- the keys ------------------------------------------------------------------------------------
@@ -158,14 +246,16 @@ def _of_log(queue: Queue) -> Iterator[Finding]:
 
 def _of_types(queue: Queue) -> Iterator[Finding]:
     for name, kind in KEYS.items():
-        is_one = queue.ask("TYPE", queue.key(name)).decode()
+        key = queue.key(name).decode()
+        is_one = queue.ask("TYPE", key).decode()
         if is_one not in (kind, "none"):
-            problem = f"the key {queue.key(name).decode()} is a {is_one}, not a {kind}"
-            yield Finding("type", problem, "rename it, and find out what else uses this prefix")
-        elif name == "backuplock" and queue.ask("PTTL", queue.key(name)) == -1:
-            problem = f"the key {queue.key(name).decode()} does not expire: a 3.0.0 consumer died"
+            problem = f"the key {key} is a {is_one}, not a {kind}"
+            advice = "rename it, and find out what else uses this prefix"
+            yield Finding("wrong-type", problem, advice, (), key, queue.name)
+        elif name == "backuplock" and queue.ask("PTTL", key) == -1:
+            problem = f"the key {key} does not expire: a 3.0.0 consumer died"
             advice = "the next get mends it in ten minutes or more; DEL it if no 3.0.0 is running"
-            yield Finding("lock", problem, advice)
+            yield Finding("lock-without-expiry", problem, advice, (), key, queue.name)
 
 
 _EXPIRING = 10_000  # keys of which it is asked whether they do
@@ -176,9 +266,9 @@ def _of_keys(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
     prefix = queue.key("")
     known = re.compile(rb"(.*:)?(%s|%s)" % ("|".join(KEYS).encode(), SLOT), re.DOTALL)
     expiring = re.compile(rb"watch|%s" % SLOT)
-    pattern = re.sub(rb"[][*?^\\-]", rb"\\\g<0>", prefix) + b"*"
+    pattern = _pattern(queue)
     if queue.ask("DBSIZE") > limit:
-        yield _too_many(f"unknown keys below {queue.key('').decode()}", "keys", limit)
+        yield _too_many(queue, f"unknown keys below {queue.key('').decode()}", "keys", limit)
         return
     strange: set[bytes] = set()
     lasting: set[bytes] = set()
@@ -196,10 +286,11 @@ def _of_keys(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
         for key in lasting if repair else ():
             # For whom it is said that somebody watches, others do not.
             queue.ask("PEXPIRE", key, 1000 if key == prefix + b"watch" else 3_600_000)
-        yield Finding("expiry", problem, advice)
+        yield Finding("key-without-expiry", problem, advice, queue=queue.name, repaired=repair)
     if strange:
         problem = f"{_some(strange, 'keys')} below {queue.key('').decode()} unknown to this version"
-        yield Finding("unknown", problem, "find out what else uses this prefix, or a later version")
+        advice = "find out what else uses this prefix, or a later version"
+        yield Finding("unknown-keys", problem, advice, queue=queue.name)
 
 
 # ---- the items -----------------------------------------------------------------------------------
@@ -225,50 +316,61 @@ STANDS = Script(
     """
 -- needs: ready unlimited
 -- Returns the places where an item stands, one as often as it stands there, but for its ghosts, of
--- which is noted how many there are; nil if it is gone. With repair '1' one that stands nowhere is
--- made ready, as autoclean does; of one that stands twice, what of it is in the list too, or deeper
--- in the list, is taken out.
+-- which is noted how many there are; nil if it is gone. With repair 'lost' one that stands nowhere
+-- is made ready, as autoclean does; with 'copies' what of one that stands twice is in the list too,
+-- or deeper in the list, is marked, to be taken out.
 -- most: entries of a list to look at from either end. One that came since it was read through is
--- among them.
+-- among them. In ARGV[rest] and what follows: lists, by their names, and where in them it was seen,
+-- near which it is looked for too.
 if repeated then return {} end
 if redis.call('HEXISTS', items, uid) == 0 then return false end
-local function entries(list)
+local function entries(name, list)
   local found, known = {}, {}
+  local function note(at)
+    if not known[at] then found[#found + 1] = at end
+    known[at] = true
+  end
   for _, rank in ipairs({1, -1}) do
-    for _, at in ipairs(redis.call('LPOS', list, uid, 'RANK', rank, 'COUNT', 0, 'MAXLEN', most)) do
-      if not known[at] then found[#found + 1] = at end
-      known[at] = true
-    end
+    local all = redis.call('LPOS', list, uid, 'RANK', rank, 'COUNT', 0, 'MAXLEN', most)
+    for _, at in ipairs(all) do note(at) end
     if redis.call('LLEN', list) <= tonumber(most) then break end
+  end
+  for i = rest, #ARGV, 2 do
+    local at, near = tonumber(ARGV[i + 1]), {}
+    local first = math.max(at - 100, 0)
+    if ARGV[i] == name and redis.call('LINDEX', list, at) == uid then
+      note(at)
+    elseif ARGV[i] == name then
+      near = redis.call('LRANGE', list, first, at + 100)
+    end
+    for n, each in ipairs(near) do
+      if each == uid then note(first + n - 1) end
+    end
   end
   table.sort(found)
   return found
 end
 local places = {}
 for name, list in pairs({ackbuf = ackbuf, backup = backup}) do
-  for _ in ipairs(entries(list)) do places[#places + 1] = name end
+  for _ in ipairs(entries(name, list)) do places[#places + 1] = name end
 end
 local sets = {leases = leases, delayed = delayed, priority = priority, held = held, dead = dead}
 for name, set in pairs(sets) do
   if redis.call('ZSCORE', set, uid) then places[#places + 1] = name end
 end
 -- Of those in the list the one that is taken first is the item, if it does not stand elsewhere.
-local in_handed, in_queue = #entries(handed), entries(queue)
+local in_handed, in_queue = #entries('handed', handed), entries('queue', queue)
 local count, about = in_handed + #in_queue, redis.call('HGET', meta, uid)
 local deliveries, time, token, score, ghosts = meta_fields(about)
 local copies = math.max(count - (places[1] and 0 or 1), 0)
-if repair == '1' and #places + count == 0 then
+if repair == 'lost' and #places + count == 0 then
   lift_memory_limit()
   make_ready(uid, about)
   answer(1, 1)
-elseif repair == '1' and copies > 0 then
+elseif repair == 'copies' and copies > 0 then
   lift_memory_limit()
   local n = math.min(copies, #in_queue)
   for i = 1, n do redis.call('LSET', queue, in_queue[i], 'srq:swept') end
-  if n > 0 then
-    local near = in_queue[n] < redis.call('LLEN', queue) / 2
-    redis.call('LREM', queue, near and n or -n, 'srq:swept')
-  end
   if copies > n then redis.call('LREM', handed, n - copies, uid) end
   if ghosts > 0 then
     local left = redis.call('LLEN', queue) > tonumber(most) and math.max(ghosts - copies, 0) or 0
@@ -289,11 +391,11 @@ SWEEP = Script(
     """
 -- needs: meta unlimited
 -- Looks at `count` entries of the list, from `start` on. Returns how many there were, and how many
--- of a uid without an item among them: ghosts, which with repair '1' are taken out.
+-- of a uid without an item among them: ghosts, which with repair '1' are marked, to be taken out.
 if repeated then return {tonumber(count), tonumber(told)} end
 local entries, found = redis.call('LRANGE', queue, start, start + count - 1), 0
 for i, uid in ipairs(entries) do
-  if uid ~= '' and redis.call('HEXISTS', items, uid) == 0 then
+  if uid ~= '' and uid ~= 'srq:swept' and redis.call('HEXISTS', items, uid) == 0 then
     found = found + 1
     if repair == '1' then
       if found == 1 then lift_memory_limit() end
@@ -303,11 +405,7 @@ for i, uid in ipairs(entries) do
     end
   end
 end
-if repair ~= '1' or found == 0 then return {#entries, found} end
--- All at once, from the nearer end; of a script that was stopped before, get drops them.
-local near = start + count < redis.call('LLEN', queue) / 2
-redis.call('LREM', queue, near and found or -found, 'srq:swept')
-answer(found)
+if repair == '1' and found > 0 then answer(found) end
 return {#entries, found}
 """,
 )
@@ -331,15 +429,23 @@ return {reply[1], {}}
 )
 
 _NEAR = 50_000  # entries of a list that LPOS goes through in about a millisecond
+_FEW = 100  # and those at its ends where it is known in which places one stood just now
 _MANY = 200  # items to look for in lists
-_DOUBLES = 1000  # of them so many are looked at again; they harm less
 _GHOSTS = 1000  # in the list, up to which they are no finding: a get drops those that it meets
+
+
+# What is to go out of the list is marked first, wherever it stands, which takes no longer in a long
+# list than in a short one: an entry of this text is one without an item, which a get drops. To take
+# out each by itself would be to go through half the list each time.
+_MARK = b"srq:swept"
+_DEEP = 500_000  # entries of the list that are gone through for them from either end, in some 7 ms
+_OUT = 2000  # marks that are taken out at a time
 
 
 def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
     sizes = [queue.ask("HLEN", queue.key("items")), queue.ask("LLEN", queue.key("queue"))]
     if max(sizes) > limit:
-        yield _too_many("lost and double items", "items", limit)
+        yield _too_many(queue, "items that stand nowhere or twice", "items", limit)
         return
     # Nothing stands still meanwhile. So what seems amiss is looked at again, by a script.
     uids = {
@@ -353,45 +459,68 @@ def _of_items(queue: Queue, limit: int, repair: bool) -> Iterator[Finding]:
         for uid in _standing(queue, place):
             (twice if uid in seen else seen).add(uid)
 
-    def places_of(uid: bytes, most: int = _NEAR) -> list[bytes] | None:
-        reply: list[bytes] | None = queue.run_script(STANDS, uid, int(repair), most)
-        return reply
-
     missing, most = uids - seen, _NEAR
     if len(missing) > _MANY:  # to look for each in long lists takes long: look through them again
         for place in PLACES:
             missing.difference_update(_standing(queue, place))
         most = 1000  # that one is missed twice, and then again, a get mends, as any second copy
-    lost = [uid for uid in missing if places_of(uid, most) == []]
+    mend = "lost" if repair else ""
+    lost = [uid for uid in missing if queue.run_script(STANDS, uid, mend, most) == []]
     if lost:
         problem = f"{_some(lost, 'items')} in no place from which items are delivered"
         advice = "they were made ready now" if repair else "--repair makes them ready"
-        yield Finding("lost", problem, advice, _texts(lost))
-    double = [uid for uid in islice(twice & uids, _DOUBLES) if len(places_of(uid) or ()) > 1]
+        yield Finding("items-nowhere", problem, advice, _texts(lost), None, queue.name, repair)
+    double, mend = [], "copies" if repair else ""
+    for uid, near in _in_lists(queue, twice & uids).items():
+        if len(queue.run_script(STANDS, uid, mend, _FEW, *near) or ()) > 1:
+            double.append(uid)
     if double:
         problem = f"{_some(double, 'items')} in two places"
         advice = (
             f"they come of 3.0.0 consumers that fail items too late; a get drops the second copy, "
             f"{'and what of it was in the list is gone now' if repair else 'or --repair does'}"
         )
-        yield Finding("double", problem, advice, _texts(double))
+        yield Finding("items-twice", problem, advice, _texts(double), None, queue.name, repair)
     if len(seen - uids) > _GHOSTS and (count := _sweep(queue, repair)) > _GHOSTS:
-        problem = f"{count} uids of items that are gone stand in {queue.key('queue').decode()}"
+        key = queue.key("queue").decode()
+        problem = f"{count} uids of items that are gone stand in {key}"
         advice = "they were taken out now" if repair else "a get drops those it meets, --repair all"
-        yield Finding("ghosts", problem, advice)
+        yield Finding("uids-without-item", problem, advice, (), key, queue.name, repair)
+    if repair:
+        _take_out_marked(queue)
 
 
 def _sweep(queue: Queue, repair: bool) -> int:
-    """How many uids of items that are gone stand in the list; with ``repair`` they are gone too."""
+    """How many uids of items that are gone stand in the list; with ``repair`` they are marked."""
     start = count = 0
     looked = 1
     while looked:
         looked, ghosts = queue.run_script(SWEEP, start, 500, int(repair))
-        start += looked - (ghosts if repair else 0)
+        start += looked
         count += ghosts
     for _ in _scan(lambda *args: queue.run_script(NOTES, args[0], args[2])) if repair else ():
         pass
     return count
+
+
+def _take_out_marked(queue: Queue) -> None:
+    """Without what was marked nothing is missing, so this may be stopped, and sent twice."""
+    key = queue.key("queue")
+    for end in (1, -1):
+        most = min(queue.ask("LLEN", key) // 2 + 1, _DEEP)
+        search = ("LPOS", key, _MARK, "RANK", end, "COUNT", _OUT, "MAXLEN", most)
+        while marked := queue.ask(*search):
+            queue.ask("LREM", key, end * len(marked), _MARK)
+
+
+def _in_lists(queue: Queue, uids: set[bytes]) -> dict[bytes, list[str | int]]:
+    """Where in lists these stand: their names, and the places in them, in turn."""
+    found: dict[bytes, list[str | int]] = {uid: [] for uid in uids}
+    for place in (place for place in PLACES if uids and KEYS[place] == "list"):
+        for at, uid in enumerate(_standing(queue, place)):
+            if uid in found:
+                found[uid] += (place, at)
+    return found
 
 
 def _standing(queue: Queue, place: str) -> Iterator[bytes]:
@@ -418,9 +547,10 @@ def _scan(step: Callable[..., Any]) -> Iterator[list[bytes]]:
         count = min(2 * count, 1000) if time.monotonic() - start < 0.002 else max(count // 2, 1)
 
 
-def _too_many(what: str, of: str, limit: int) -> Finding:
+def _too_many(queue: Queue, what: str, of: str, limit: int) -> Finding:
     problem = f"{what} were not looked for, because there are more than {limit} {of}"
-    return Finding("unseen", problem, "name a higher --limit when the server has time")
+    advice = "name a higher --limit when the server has time"
+    return Finding("not-examined", problem, advice, queue=queue.name)
 
 
 def _texts(names: list[bytes]) -> tuple[str, ...]:
@@ -428,6 +558,10 @@ def _texts(names: list[bytes]) -> tuple[str, ...]:
 
 
 def _some(names: set[bytes] | list[bytes], what: str) -> str:
-    first = ", ".join(repr(decode_uid(name)) for name in sorted(names)[:3])
     stand = "stand" if what == "items" else "are"
-    return f"{len(names)} {what} ({first}{', ...' if len(names) > 3 else ''}) {stand}"
+    return f"{len(names)} {what} ({_first(names)}) {stand}"
+
+
+def _first(names: set[bytes] | list[bytes]) -> str:
+    first = ", ".join(repr(decode_uid(name)) for name in sorted(names)[:3])
+    return f"{first}{', ...' if len(names) > 3 else ''}"

@@ -11,8 +11,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from saferedis.doctor import examine
-from saferedisqueue import CommandLine, DeadItem, SafeRedisQueue, encode_uid, open_queue
+from saferedis.doctor import NAMES, Finding, examine
+from saferedisqueue import CommandLine, DeadItem, SafeRedisQueue, encode_uid, open_queue, tell
 
 STATS = ("ready", "in_flight", "delayed", "held", "dead", "total", "paused", "oldest")
 
@@ -39,6 +39,15 @@ def add_to(line: CommandLine) -> None:
     )
     limit = "do not look at single items if there are more than N (default: 1000000)"
     parser.add_argument("--limit", type=int, metavar="N", default=1_000_000, help=limit)
+    parser.add_argument("--json", action="store_true", help="a line of JSON each")
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        metavar="NAME",
+        choices=tuple(NAMES),
+        default=[],
+        help="a finding that is known: not shown, nor in the exit status (may be given again)",
+    )
 
 
 def stats(args: Namespace) -> None:
@@ -136,13 +145,33 @@ def doctor(args: Namespace) -> int:
     examples:
       %(prog)s --name mails
       %(prog)s --name mails --repair
+      %(prog)s --ignore no-append-only-file --json | jq -r .text
 
-    exit status: 0 if all is well, 1 if something was found
+    exit status: 1 if an error was found, which endangers items as they are; 0 otherwise
     """
     with open_queue(args) as queue:
-        findings = examine(queue, args.limit, args.repair)
-    for finding in findings:
-        _print(f"{finding.problem}: {finding.advice}")
-    if not findings:
+        found = examine(queue, args.limit, args.repair)
+    findings = [each for each in found if each.name not in args.ignore]
+    ignored = [each.name for each in found if each.name in args.ignore]
+    for each in findings:
+        line = f"{each.severity} {each.name}: {each.problem}: {each.advice}"
+        _print(json.dumps(_finding_as_json(each)) if args.json else line)
+    if not (findings or args.json):
         print("nothing was found that endangers items")
-    return int(bool(findings))
+    if ignored:
+        text = f"{len(ignored)} ignored: {', '.join(ignored)}"
+        (tell if args.json else print)(text)
+    return int(any(each.severity == "error" for each in findings))
+
+
+def _finding_as_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "name": finding.name,
+        "severity": finding.severity,
+        "queue": finding.queue,
+        "key": finding.key,
+        "text": finding.problem,
+        "advice": finding.advice,
+        "repaired": finding.repaired,
+        "uids": finding.uids,
+    }

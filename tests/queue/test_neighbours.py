@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import math
@@ -436,6 +437,95 @@ def test_a_claim_that_fails_is_no_delivery(make: Make, client: redis.Redis, key:
     assert (item.uid, item.attempts) == (uid, 1)
 
 
+TOUCHED = {
+    "put": ("items", "queue"),
+    "put, later": ("items", "meta"),
+    "get": ("items", "queue", "meta"),
+    "ack": ("items", "meta"),
+}
+
+
+@pytest.mark.parametrize(("use", "key"), [(use, key) for use in TOUCHED for key in TOUCHED[use]])
+def test_an_error_of_a_wrong_type_names_the_queue_and_the_key_and_what_to_do(
+    face: Face, server: Server, client: redis.Redis, key: str, use: str
+) -> None:
+    queue = face.queue(url=server.url, name="my orders", autoclean_interval=3600)
+    calls = {
+        "put": lambda: queue.put("b"),
+        "get": lambda: queue.get(-1),
+        "ack": lambda: queue.ack(uid),
+        "put, later": lambda: queue.put("b", delay=60),
+    }
+    uid = queue.put("a")
+    if use == "ack":
+        uid = queue.get(-1).uid
+    client.delete(f"srq:my orders:{key}")
+    client.set(f"srq:my orders:{key}", "a string")
+    kind = {"items": "hash", "queue": "list", "meta": "hash"}[key]
+    with pytest.raises(redis.ResponseError) as raised:
+        calls[use]()
+    told = f"queue 'my orders': srq:my orders:{key} is a string where a {kind} belongs: "
+    text = str(raised.value)
+    assert text.startswith(told), text
+    assert "WRONGTYPE" in text
+    assert text.endswith("""; run "saferedisqueue doctor --name 'my orders'\"""")
+    assert type(raised.value) is redis.ResponseError
+    assert isinstance(raised.value.__cause__, redis.ResponseError)
+    assert "my orders" not in str(raised.value.__cause__)
+
+
+def test_each_of_the_puts_that_are_pending_together_is_told_of_the_wrong_key(
+    server: Server, client: redis.Redis
+) -> None:
+    client.set("srq:test:items", "a string")
+
+    async def put_all() -> list[Any]:
+        async with AsyncSafeRedisQueue(url=server.url, name="test") as queue:
+            puts = (queue.put(str(n)) for n in range(5))
+            return await asyncio.gather(*puts, return_exceptions=True)
+
+    errors = asyncio.run(put_all())
+    assert len(set(map(id, errors))) == 5
+    assert {type(error) for error in errors} == {redis.ResponseError}
+    assert all("srq:test:items is a string" in str(error) for error in errors)
+    assert all(isinstance(error.__cause__, redis.ResponseError) for error in errors)
+
+
+def test_an_error_of_a_wrong_type_names_the_key_of_the_other_queue(
+    make: Make, client: redis.Redis
+) -> None:
+    queue = make()
+    queue.put("a")
+    item = queue.get(-1)
+    client.set("srq:other:items", "a string")
+    with pytest.raises(redis.ResponseError, match="srq:other:items is a string where a hash"):
+        queue.forward(item.uid, "other", "b")
+
+
+def test_where_it_cannot_be_asked_which_key_is_wrong_the_error_says_so(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    client.set("srq:test:items", "a string")
+    rules = ("reset", "on", "nopass", "~srq:*", "+@all", "-type")
+    client.execute_command("ACL", "SETUSER", "limited", *rules)
+    try:
+        queue = face.queue(url=f"unix://limited:any@{server.socket}", name="test")
+        with pytest.raises(redis.ResponseError, match=r"could not be asked: .*WRONGTYPE.*doctor"):
+            queue.put("a")
+    finally:
+        client.execute_command("ACL", "DELUSER", "limited")
+
+
+def test_a_call_that_succeeds_asks_for_no_types(
+    face: Face, server: Server, client: redis.Redis
+) -> None:
+    queue = face.queue(url=server.url, name="test")
+    client.config_resetstat()
+    queue.put("a")
+    assert queue.ack(queue.get(-1).uid)
+    assert "cmdstat_type" not in client.info("commandstats")
+
+
 # -- permissions -----------------------------------------------------------------------------------
 
 
@@ -464,6 +554,35 @@ def test_a_user_who_may_not_touch_a_key_is_told_so_and_changes_nothing(
         assert queue.get(-1).payload == b"payload", "it goes on when it may"
     finally:
         client.execute_command("ACL", "DELUSER", "limited")
+
+
+@pytest.mark.parametrize("command", ["evalsha", "eval", "hset", "set"])
+def test_an_error_of_a_missing_right_names_it_and_where_the_rights_are(
+    face: Face, server: Server, client: redis.Redis, command: str
+) -> None:
+    rules = ("reset", "on", "nopass", "~srq:*", "+@all", f"-{command}")
+    client.execute_command("ACL", "SETUSER", "limited", *rules)
+    client.script_flush()
+    kinds: list[Any] = [redis.ResponseError]
+    if command.startswith("eval"):
+        kinds = [redis.exceptions.NoPermissionError]
+
+    def use() -> None:
+        queue = face.queue(url=f"unix://limited:any@{server.socket}", name="test")
+        queue.put("a")
+        queue.fail(queue.get(-1).uid)
+
+    try:
+        with pytest.raises(redis.ResponseError) as raised:
+            use()
+    finally:
+        client.execute_command("ACL", "DELUSER", "limited")
+    assert type(raised.value) in kinds
+    cause, text = str(raised.value.__cause__), str(raised.value)
+    assert text.startswith(f"queue 'test': {cause}; the README lists, under ACLs, ")
+    assert text.endswith('run "saferedisqueue doctor --name test"')
+    # Before Redis 7.2 a server does not tell which command of a script it refuses.
+    assert f"'{command}'" in cause or "can't run this command" in cause
 
 
 # -- the server ------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""What each command takes of the server's time, however much is queued, and an item of its memory.
+"""What each command takes of the server's time, however much is queued, and an item of its memory;
+and what it takes to find strays among a million items and to repair them.
 
 `python tests/tools/costs.py` prints the figures.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ import redis
 import servers
 from helpers import call, eventually, lapse
 from moves import NOW, claiming, new_slot
+from saferedis.doctor import examine
 from saferedisqueue import CLAIM, Item, SafeRedisQueue
 
 LIMIT = 10.0  # ms
@@ -50,6 +53,22 @@ def cpu(server: servers.Server) -> float:
     return int(nanoseconds) / 1e6
 
 
+class Costs:
+    """The ms of the slowest command that a queue has sent."""
+
+    def __init__(self, server: servers.Server, queue: Any) -> None:
+        self.slowest = 0.0
+        send = queue._exchange
+
+        def measured(*call: Any) -> Any:
+            before = cpu(server)
+            reply = send(*call)
+            self.slowest = max(self.slowest, cpu(server) - before)
+            return reply
+
+        queue._exchange = measured
+
+
 class Filled:
     """A server with a queue that holds more than a million items, and the cost of each command."""
 
@@ -59,7 +78,7 @@ class Filled:
         self.client.flushall()
         self.queue = SafeRedisQueue(url=server.url, name="test", socket_timeout=60)
         self.queue._at = NOW
-        self._measure(self.queue)
+        self.costs_of = Costs(server, self.queue)
         self.client.set(self.queue.BACKUP_LOCK, 1, ex=3600)  # until lapse
         self.ready = self.fill("queue", MILLION)
         self.out = self.fill("ackbuf", 100_000, OUT)
@@ -87,18 +106,6 @@ class Filled:
     def fill_dead(self) -> list[str]:
         return self.fill("dead", 100_000, "3 5 - ", NOW)
 
-    def _measure(self, queue: Any) -> None:
-        send = queue._exchange
-
-        def measured(*call: Any) -> Any:
-            before = cpu(self.server)
-            reply = send(*call)
-            self.cost = max(self.cost, cpu(self.server) - before)
-            return reply
-
-        self.cost = 0.0
-        queue._exchange = measured
-
     def close(self) -> None:
         self.queue.close()
         self.client.close()
@@ -107,9 +114,9 @@ class Filled:
         """The ms of the slowest command of each operation."""
         costs: dict[str, float] = {}
         for name, step in self.operations():
-            self.cost = 0.0
+            self.costs_of.slowest = 0.0
             step()
-            costs[name] = max(costs.get(name, 0.0), self.cost)
+            costs[name] = max(costs.get(name, 0.0), self.costs_of.slowest)
         return costs
 
     def operations(self) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -314,6 +321,52 @@ def claim_all(queue: SafeRedisQueue[bytes]) -> None:
             return
 
 
+# -- repair ----------------------------------------------------------------------------------------
+
+STRAYS = 20_000
+# Fills the list, and of ARGV[4] items each makes one a stray: without its entry, with a second one,
+# or with an entry alone.
+FILL_WITH_STRAYS = """
+local items, queue = unpack(KEYS)
+local kind, first, count, every = unpack(ARGV)
+for n = first, first + count - 1 do
+  local uid, stray = string.format('%036d', n), n % every == 0 and kind
+  if stray ~= 'uids-without-item' then redis.call('HSET', items, uid, 'a payload') end
+  if stray ~= 'items-nowhere' then redis.call('LPUSH', queue, uid) end
+  if stray == 'items-twice' then redis.call('LPUSH', queue, uid) end
+end
+"""
+
+
+def repairs(server: servers.Server) -> dict[str, tuple[float, float, float]]:
+    """Of 20,000 strays of each kind among a million items: the seconds of processor time of the
+    server and of the doctor, and the ms of the slowest command.
+    """
+    found: dict[str, tuple[float, float, float]] = {}
+    with server.client(socket_timeout=60) as client:
+        for kind in ("items-nowhere", "items-twice", "uids-without-item"):
+            client.flushall()
+            keys = [f"srq:test:{key}" for key in ("items", "queue")]
+            for first in range(0, MILLION, 10_000):
+                client.eval(FILL_WITH_STRAYS, 2, *keys, kind, first, 10_000, MILLION // STRAYS)
+            with SafeRedisQueue[bytes](url=server.url, name="test", socket_timeout=60) as queue:
+                costs = Costs(server, queue)
+                before, own = cpu(server), time.process_time()
+                findings = examine(queue, 2 * MILLION, repair=True)
+                taken = (cpu(server) - before) / 1000, time.process_time() - own, costs.slowest
+                assert kind in {each.name for each in findings if each.repaired}
+                assert client.llen(keys[1]) == client.hlen(keys[0]), "all are repaired"
+                found[kind] = taken
+        client.flushall()
+    return found
+
+
+def show_repairs(found: dict[str, tuple[float, float, float]]) -> None:
+    print("repair of 20,000 strays: s of the server, s of the doctor, ms of the slowest command:")
+    for kind, taken in found.items():
+        print("".join(f"{each:8.2f}" for each in taken), kind)
+
+
 def show_costs(costs: dict[str, float]) -> None:
     print("ms of the server's processor, the slowest command of each:")
     for name, cost in costs.items():
@@ -330,3 +383,4 @@ if __name__ == "__main__":
     with servers.Server(servers.find()) as running:
         show_costs(slowest(running, rounds=1))
         show_bytes(bytes_per_item(running))
+        show_repairs(repairs(running))

@@ -135,7 +135,7 @@ def _drain(queue: SafeRedisQueue[bytes], client: redis.Redis, record: Recorder) 
         if time.monotonic() < begun + 5:
             continue
         for finding in examine(queue, repair=True):
-            for uid in finding.uids if finding.kind == "lost" else ():
+            for uid in finding.uids if finding.name == "items-nowhere" else ():
                 payload = client.hget(queue.ITEMS_KEY, uid) or b"?"
                 record("stranded", payload.split(b" ", 1)[0].decode("latin-1"))
 
