@@ -116,7 +116,7 @@ from typing import (
     cast,
     overload,
 )
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
 import redis.asyncio
@@ -3067,6 +3067,59 @@ def _embedded(url: str) -> Any:
     return EmbeddedServer(unquote(parts.path) or None)
 
 
+def _check_url(url: str) -> None:
+    """Raise ValueError if redis-py would take this URL for another one than was meant."""
+    unclear = ValueError(
+        "url is not of the form redis://user:password@host:port/db; characters such as "
+        "/ # ? : @ in a password must be percent-encoded"
+    )
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # looked at only when it is asked for
+    except ValueError:
+        raise unclear from None  # the error may quote a part of the password
+    is_path = parts.scheme == "unix"
+    # A password that was not encoded ends the part of the host too early.
+    torn = parts.fragment or any("@" in name for name, _ in _options_of(url))
+    if torn or (not is_path and "@" in parts.path):
+        raise unclear
+    database = "" if is_path else unquote(parts.path).strip("/")
+    if database and not re.fullmatch("[0-9]+", database):
+        raise ValueError(f"url must name a database by its number, as in /0, not {database!r}")
+
+
+def _options_of(url: str) -> list[tuple[str, str]]:
+    return parse_qsl(urlsplit(url).query, keep_blank_values=True)
+
+
+def _check_options(url: str, connection_class: Any) -> None:
+    """Raise ValueError if what stands behind the ? of a URL is no setting of its connections."""
+    known = {"max_connections"}  # that of the pool
+    for each in connection_class.__mro__:
+        known.update(inspect.signature(each.__init__).parameters)
+    for name, value in _options_of(url):
+        if name in {"self", "args", "kwargs"} or name not in known:
+            said = repr(name) if "@" not in value else "one"  # it may be a part of the password
+            raise ValueError(
+                f"url has an option that does not exist, {said}: behind the ? stand settings of "
+                "connections of redis-py, such as socket_timeout=5"
+            )
+
+
+def _client_at(url: str, flavour: Any, kw: dict[str, Any]) -> Any:
+    _check_url(url)
+    kinds, scheme = flavour.connection, url.partition(":")[0]
+    kind = {"rediss": kinds.SSLConnection, "unix": kinds.UnixDomainSocketConnection}
+    _check_options(url, kw.get("connection_class") or kind.get(scheme, kinds.Connection))
+    try:
+        return flavour.Redis.from_url(url, **kw)
+    except ValueError:  # the rest of the URL is in order
+        options = ", ".join(sorted({name for name, _ in _options_of(url)}))
+        if not options:
+            raise
+        raise ValueError(f"url has an option whose value cannot be used: {options}") from None
+
+
 class _Policy(NamedTuple):
     """How often a call is sent again when its outcome is not known: as its client is configured."""
 
@@ -3244,20 +3297,13 @@ class _Connections:
         url = f"{scheme.replace('valkey', 'redis')}:{rest}"
         if scheme == "embedded":
             self._server = _embedded(url)
-            url = self._server.url
+            url = str(self._server.url)
         elif scheme not in _SCHEMES or not rest.startswith("//"):
             raise ValueError(
                 "url must begin with redis://, rediss://, valkey://, valkeys://, unix:// "
                 "or embedded:"
             )
-        try:
-            return self._flavour.Redis.from_url(url, **kw)
-        except ValueError:
-            # redis-py's message may quote a part of the password.
-            raise ValueError(
-                "url is not of the form redis://user:password@host:port/db; characters such as "
-                "/ # ? : @ in a password must be percent-encoded"
-            ) from None
+        return _client_at(url, self._flavour, kw)
 
     def _prefix_of(self, name: str) -> str:
         # In a cluster a hash tag keeps the keys of a queue together, in one slot.
