@@ -5922,6 +5922,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
 # between minor versions.
 
 
+_MORE: Final = 'more commands: pip install "saferedisqueue>=4", python -m saferedis'
+
+
 def producer(args: argparse.Namespace) -> None:
     """Put the lines of standard input into the queue, each as soon as it is there.
 
@@ -5986,8 +5989,8 @@ def consumer(args: argparse.Namespace) -> None:
       %(prog)s --drain --no-uid > items.txt
       %(prog)s --drain --no-uid --null --name files | xargs -0 ls -l
     """
-    from functools import partial
-
+    if args.work is not None:
+        raise ValueError(f"the module alone runs no command behind --; for {_MORE}")
     with open_queue(args) as queue:
         signals = Signals()
         printed: list[str] = []
@@ -6192,8 +6195,19 @@ class CommandLine:
         import argparse
 
         class Parser(argparse.ArgumentParser):
+            def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+                self, args: Any = None, namespace: Any = None
+            ) -> Any:
+                """With what stands behind ``--`` as it is, where that is a command to run."""
+                if self.get_default("work") != []:
+                    return super().parse_known_args(args, namespace)
+                at = args.index("--") if "--" in args else len(args)
+                known, strays = super().parse_known_args(args[:at], namespace)
+                known.work = args[at + 1 :] if at < len(args) else None
+                return known, strays
+
             def error(self, message: str) -> NoReturn:
-                message = re.sub("://.*@", "://***@", message)  # it may quote a URL out of place
+                message = re.sub(r"://(.*@)?\S*", "://***", message)  # it may quote a URL
                 hint = f"; for {more}" if more else ""
                 tell(f"error: {message} (see {self.prog} --help{hint})")
                 raise SystemExit(2)
@@ -6259,13 +6273,16 @@ class CommandLine:
         add("-t", "--timeout", type=float, metavar="S", default=float("inf"), help=timeout)
         drain = "stop when no item is left, nor out with others; ready: when there is none to get"
         add("--drain", nargs="?", const="all", choices=("all", "ready"), help=drain)
+        self.parsers["consumer"].set_defaults(work=[])  # a command to run, or None
         self.add(demo)
 
     def run(self, argv: Sequence[str] | None = None) -> int:
         """Run the command that the arguments name; its exit status."""
         from argparse import Namespace
 
-        args = self._parser.parse_args(argv, Namespace(url=None, name="test"))
+        args, strays = self._parser.parse_known_args(argv, Namespace(url=None, name="test"))
+        if strays:
+            self._parser.error(_unrecognized(strays))
         logging.basicConfig(level=logging.ERROR, format="saferedisqueue: %(message)s")
         try:
             if None in (sys.stdin, sys.stdout, sys.stderr):
@@ -6284,6 +6301,14 @@ class CommandLine:
         return status
 
 
+def _unrecognized(strays: list[str]) -> str:
+    first = strays[0]
+    if "://" in first or "@" in first:  # there may be a password in it
+        return "unrecognized arguments: one that may be a URL; did you mean --url URL?"
+    hint = "" if first.startswith("-") else f"; did you mean -n {first!r}, or -- before a command?"
+    return f"unrecognized arguments: {first!r}{hint}"
+
+
 def _program() -> str:
     """What was typed, as --help and errors show it."""
     program = Path(sys.argv[0])
@@ -6294,7 +6319,7 @@ def _program() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line of this module alone; its exit status."""
-    line = CommandLine('more commands: pip install "saferedisqueue>=4", python -m saferedis')
+    line = CommandLine(_MORE)
     line.add_items()
     return line.run(argv)
 

@@ -94,9 +94,14 @@ def purge(args: Namespace) -> None:
       %(prog)s --name mails
       %(prog)s --name mails --yes
       %(prog)s --name mails --dead
+
+    Without --yes it asks; where there is no terminal to ask at, it drops nothing.
     """
+    if not args.yes and not sys.stdin.isatty():
+        what = "the dead letters" if args.dead else "all items"
+        raise ValueError(f"nobody can be asked whether to drop {what} of {args.name!r}: give --yes")
     with open_queue(args) as queue:
-        if sys.stdin.isatty() and not args.yes:
+        if not args.yes:
             stats = queue.stats()
             what = f"{stats.dead} dead" if args.dead else f"all {stats.total}"
             question = f"drop {what} items of {queue!r}? [y/N] "

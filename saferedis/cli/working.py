@@ -35,9 +35,8 @@ MOMENT = 2.0  # seconds that a command which is to end has for it
 def add_to(line: CommandLine) -> None:
     """Add to the consumer what works on items."""
     consumer = line.parsers["consumer"]
-    add = consumer.add_argument_group("to run a command once an item").add_argument
-    what = "instead of printing an item, run this with the payload as its standard input"
-    add("work", nargs="*", metavar="-- command", help=what)
+    what = "-- command: instead of printing an item, run this with the payload as standard input"
+    add = consumer.add_argument_group("to run a command once an item", what).add_argument
     add("-j", "--jobs", type=int, metavar="N", help="run N at a time (default: 1)")
     add("--shell", action="store_true", help="the command is one string, for the shell")
     lease = "renewed while the command runs; killed, its item comes back S seconds later (60)"
@@ -46,6 +45,7 @@ def add_to(line: CommandLine) -> None:
     add("--max-attempts", type=int, metavar="N", help=most)
     later = "before an item whose command failed is taken again (default: 0)"
     add("--retry-delay", type=float, metavar="S", help=later)
+    consumer.usage = "%(prog)s [options] [-- command ...]"
     consumer.set_defaults(run=work, print_items=consumer.get_default("run"))
     consumer.epilog = f"{consumer.epilog}\n{_WORK_EXAMPLES}"
 
@@ -63,11 +63,13 @@ SIGTERM let the commands that run finish; a second one ends them and gives their
 
 def work(args: Namespace) -> None:
     """Run the command once an item, or print the items if there is none."""
-    if not args.work:
+    if args.work is None:
         if args.shell or {args.jobs, args.lease, args.max_attempts, args.retry_delay} != {None}:
             raise ValueError("--jobs, --shell, --lease, ... are for a command: name it behind --")
         args.print_items(args)
         return
+    if not "".join(args.work):
+        raise ValueError("no command stands behind --: name one, or leave -- out to print items")
     jobs = 1 if args.jobs is None else args.jobs
     lease = 60 if args.lease is None else args.lease
     if jobs < 1:

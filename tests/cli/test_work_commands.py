@@ -130,6 +130,9 @@ def test_a_shell_reads_the_command_only_when_asked_to(cli: CommandLine, queue: Q
         ("--retry-delay=-1 -- true", "retry_delay must be.*"),
         ("-j 2", ".* are for a command: name it behind --"),
         ("--shell", ".* are for a command: name it behind --"),
+        ("--", "no command stands behind --: name one, or leave -- out to print items"),
+        ("-c 1 --no-uid --", "no command stands behind --.*"),
+        ("--shell --", "no command stands behind --.*"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -138,6 +141,12 @@ def test_options_that_make_no_sense_are_refused(
     queue.put(b"1")
     said = f"saferedisqueue: error: {text}"
     assert cli.run("consumer", *arguments.split(), status=2, said=said) == b""
+    assert queue.stats()[:2] == (1, 0)
+
+
+def test_an_empty_string_is_no_command(cli: CommandLine, queue: Queue) -> None:
+    queue.put(b"1")
+    cli.run("consumer", "--", "", status=2, said=".*no command stands behind --.*")
     assert queue.stats()[:2] == (1, 0)
 
 
@@ -416,7 +425,7 @@ def test_revive_takes_uids_or_all(cli: CommandLine, queue: Queue) -> None:
 def test_purge_dead_drops_only_the_dead(cli: CommandLine, queue: Queue) -> None:
     bury(queue, b"1", "why")
     queue.put(b"2")
-    assert cli.run("purge", "--dead") == b"1 items dropped\n"
+    assert cli.run("purge", "--dead", "--yes") == b"1 items dropped\n"
     assert queue.stats()[:5] == (1, 0, 0, 0, 1)
 
 
