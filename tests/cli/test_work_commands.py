@@ -80,35 +80,70 @@ def test_a_command_that_fails_fails_its_item_and_says_why(
     cli: CommandLine, queue: Queue, script: str, said: str, reason: str
 ) -> None:
     uid = queue.put(b"1")
-    with cli.start("consumer", "--drain", "--max-attempts=2", "--", "sh", "-c", script) as process:
+    work = ("--max-attempts=2", "--retry-delay=0", "--", "sh", "-c", script)
+    with cli.start("consumer", "--drain", *work) as process:
         out, err = process.communicate(timeout=60)
     told = f"{said}saferedisqueue: item {uid} failed: {reason} "
     assert " ".join(err.decode().split()) == (" ".join((told * 2).split()))
-    assert (out, process.returncode) == (b"", 0)
+    assert (out, process.returncode) == (b"", 3)
     (letter,) = queue.dead()
     assert (letter.uid, letter.reason, letter.attempts) == (uid, reason, 2)
 
 
-def test_a_command_that_is_not_there_fails_its_item(cli: CommandLine, queue: Queue) -> None:
-    queue.put(b"1")
-    said = ".*failed: not started: .*No such file or directory: '/no/such/command'"
-    cli.run("consumer", "--drain", "--max-attempts=1", "--", "/no/such/command", said=said)
+@pytest.mark.parametrize("command", ["/no/such/command", "no-such-command-{}", "/etc/passwd", "/"])
+def test_a_command_that_cannot_be_started_is_no_fault_of_its_item(
+    cli: CommandLine, queue: Queue, command: str
+) -> None:
+    queue.put_many([b"1", b"2"])
+    said = "saferedisqueue: error: the command cannot be started: .*; its item was given back: .*"
+    cli.run("consumer", "--drain", "--max-attempts=1", "--", command, status=127, said=said)
+    items = [queue.get_nowait(), queue.get_nowait()]
+    assert [(item.payload, item.attempts) for item in items] == [(b"1", 1), (b"2", 1)]
+
+
+@pytest.mark.parametrize("uid", ["a\0b", "a" * 200_000])
+def test_a_uid_that_no_environment_can_hold_is_a_fault_of_its_item(
+    cli: CommandLine, queue: Queue, uid: str
+) -> None:
+    queue.put(b"1", uid=uid)
+    said = "saferedisqueue: item a.* failed: not started: .*"
+    cli.run("consumer", "--drain", "--max-attempts=1", "--", "true", status=3, said=said)
     assert queue.dead()[0].reason.startswith("not started: ")
 
 
-def test_what_failed_is_delayed_when_that_is_asked_for(cli: CommandLine, queue: Queue) -> None:
-    queue.put(b"1")
-    said = ".* failed: exit status 1"
-    cli.run("consumer", "-c", "1", "--retry-delay", "100", "--", "false", said=said)
-    assert queue.stats().delayed == 1
+@pytest.mark.parametrize(("attempts", "least", "most"), [(0, 0.5, 1), (3, 4, 8), (20, 300, 600)])
+def test_what_failed_is_delayed_longer_each_time_up_to_a_bound(
+    cli: CommandLine, queue: Queue, client: redis.Redis, attempts: int, least: float, most: float
+) -> None:
+    uid = queue.put(b"1")
+    for _ in range(attempts):
+        queue.fail(queue.get_nowait()[0])
+    begun = client.time()[0]
+    cli.run("consumer", "-c", "1", "--", "false", status=3, said=".* failed: exit status 1")
+    due = client.zscore("srq:test:delayed", uid) / 1000
+    assert begun + least <= due <= client.time()[0] + 1 + most
 
 
-def test_what_failed_is_ready_at_once_unless_a_delay_is_asked_for(
-    cli: CommandLine, queue: Queue
+@pytest.mark.parametrize(("seconds", "stats"), [("0", (1, 0, 0)), ("100", (0, 0, 1))])
+def test_what_failed_is_delayed_as_long_as_asked_for(
+    cli: CommandLine, queue: Queue, seconds: str, stats: tuple[int, int, int]
 ) -> None:
     queue.put(b"1")
-    cli.run("consumer", "-c", "1", "--", "false", said=".* failed: exit status 1")
-    assert queue.stats()[:3] == (1, 0, 0)
+    failed = ("--retry-delay", seconds, "--", "false")
+    cli.run("consumer", "-c", "1", *failed, status=3, said=".* failed: exit status 1")
+    assert queue.stats()[:3] == stats
+
+
+@pytest.mark.parametrize(
+    ("payloads", "status"),
+    [([], 0), ([b"0"], 0), ([b"1"], 3), ([b"1", b"2"], 3), ([b"1", b"0"], 0)],
+)
+def test_the_exit_status_tells_when_every_command_failed(
+    cli: CommandLine, queue: Queue, payloads: list[bytes], status: int
+) -> None:
+    queue.put_many(payloads)
+    work = ("--max-attempts=1", "--drain", "--shell", "--", "exit $(cat)")
+    cli.run("consumer", *work, status=status, said=r"(.*failed: exit status \d\s*)*")
 
 
 def test_a_shell_reads_the_command_only_when_asked_to(cli: CommandLine, queue: Queue) -> None:
@@ -262,6 +297,9 @@ def test_a_signal_lets_commands_finish_and_takes_nothing_new(
     with cli.start("consumer", "-j", "2", *work, start_new_session=True) as process:
         running(tmp_path, *uids[:2])
         os.killpg(process.pid, number)  # as a terminal does with Ctrl-C
+        assert process.stderr
+        said = process.stderr.readline().decode()
+        assert re.match("saferedisqueue: waiting for 2 commands that run: a second Ctrl-C ", said)
         assert process.poll() is None
         (tmp_path / "go").touch()
         _, err = process.communicate(timeout=60)
@@ -306,7 +344,8 @@ def test_a_second_signal_ends_the_commands_and_gives_their_items_back(
             process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (out, process.returncode) == (b"", 130)
-    assert re.fullmatch(b"(Terminated\n)*", err)  # by the shell, of what it ran
+    # By the shell, of what it ran; and between the two signals there may be time to tell.
+    assert re.fullmatch(b"(saferedisqueue: waiting for .*\n)?(Terminated\n)*", err)
     assert all(is_gone(pid) for pid in pids)
     check_places(client)
     items = [queue.get_nowait() for _ in uids]
