@@ -558,6 +558,16 @@ def decode_uid(uid: bytes) -> str:
     return uid.decode("utf-8", "surrogateescape")
 
 
+def printable(text: str) -> str:
+    """On one line, with all escaped that a terminal would act on or show in another order.
+
+    For tools: no promise between minor versions.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _text(reason: object) -> str:
     """As text that can be sent and logged, whatever is in it."""
     return str(reason).encode("utf-8", "backslashreplace").decode()
@@ -4406,7 +4416,8 @@ class _Steps(_Connections, Generic[T]):
     async def _put_aside(self, uid: _Uid, error: Exception) -> None:
         """Make a dead letter of an item that the serializer cannot load."""
         reason = f"undecodable: {_describe(error)}"
-        log.error("queue %s: item %r becomes a dead letter: %s", self.name, uid, reason)
+        log.error("queue %s: item %r becomes a dead letter: %s", self.name, uid,
+                  printable(reason))  # fmt: skip
         try:
             await self._bury(uid, reason)
         except self._outage as outage:
@@ -4910,7 +4921,7 @@ class _HoldingSteps(Generic[D]):
         for item, deadline in zip(held, deadlines, strict=True):
             item._renewed(deadline, since + self._lease)
             if item.lost:
-                log.warning("queue %s: lost the lease of %s", self._queue.name, item.uid)
+                log.warning("queue %s: lost the lease of %r", self._queue.name, item.uid)
 
     async def _keep(self) -> None:
         """Of the helper: do each duty, whatever becomes of the one before."""
@@ -6001,9 +6012,8 @@ def consumer(args: argparse.Namespace) -> None:
             return items
 
         for item in take_items(queue, args, signals, fetch):
-            uid = b"" if args.no_uid else encode_uid(item.uid) + b" "
             try:
-                signals.write(uid + item.payload + args.separator)
+                signals.write(as_line(item, args))
             except (OSError, KeyboardInterrupt):
                 queue.hand_back((item.uid,))
                 raise
@@ -6011,6 +6021,15 @@ def consumer(args: argparse.Namespace) -> None:
         outlast(partial(queue.ack_many, printed), signals, enough=2)
         if signals.seen > 1:
             raise KeyboardInterrupt
+
+
+def as_line(item: Item[bytes], args: argparse.Namespace) -> bytes:
+    """An item as it is printed: byte for byte, but to a terminal only if that is asked for."""
+    uid = b"" if args.no_uid or item.uid is None else encode_uid(item.uid) + b" "
+    line = uid + item.payload
+    if sys.stdout.isatty() and not args.raw:
+        line = printable(line.decode("utf-8", "backslashreplace")).encode()
+    return line + cast(bytes, args.separator)
 
 
 def take_items(
@@ -6181,7 +6200,15 @@ def open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[byte
 
 def tell(text: str) -> None:
     """Say something to people, in a line on standard error."""
-    print("saferedisqueue:", " ".join(text.split()), file=sys.stderr)
+    print("saferedisqueue:", printable(" ".join(text.split())), file=sys.stderr)
+
+
+RAW: Final = "print to a terminal, too, what it would act on, instead of escaping it"
+
+
+class _LineFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(super().formatMessage(record))
 
 
 class CommandLine:
@@ -6268,6 +6295,7 @@ class CommandLine:
             parser.set_defaults(separator=b"\n")
         add = self.parsers["consumer"].add_argument
         add("--no-uid", action="store_true", help="print the payload alone")
+        add("--raw", action="store_true", help=RAW)
         add("-c", "--count", type=int, metavar="N", help="stop after N items")
         timeout = "stop when no item came for S seconds (default: wait for ever)"
         add("-t", "--timeout", type=float, metavar="S", default=float("inf"), help=timeout)
@@ -6283,7 +6311,9 @@ class CommandLine:
         args, strays = self._parser.parse_known_args(argv, Namespace(url=None, name="test"))
         if strays:
             self._parser.error(_unrecognized(strays))
-        logging.basicConfig(level=logging.ERROR, format="saferedisqueue: %(message)s")
+        to_stderr = logging.StreamHandler()
+        to_stderr.setFormatter(_LineFormatter("saferedisqueue: %(message)s"))
+        logging.basicConfig(level=logging.ERROR, handlers=[to_stderr])
         try:
             if None in (sys.stdin, sys.stdout, sys.stderr):
                 # What is opened next, the connection to the server, would be taken for it.

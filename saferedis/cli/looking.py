@@ -12,7 +12,15 @@ from itertools import islice
 from typing import Any
 
 from saferedis.doctor import examine
-from saferedisqueue import CommandLine, DeadItem, SafeRedisQueue, encode_uid, open_queue
+from saferedisqueue import (
+    RAW,
+    CommandLine,
+    DeadItem,
+    SafeRedisQueue,
+    as_line,
+    open_queue,
+    printable,
+)
 
 STATS = ("ready", "in_flight", "delayed", "held", "dead", "total", "paused", "oldest")
 
@@ -23,6 +31,7 @@ def add_to(line: CommandLine) -> None:
     parser = line.add(peek)
     parser.add_argument("-c", "--count", type=int, metavar="N", default=1, help="N items (1)")
     parser.add_argument("--no-uid", action="store_true", help="print the payload alone")
+    parser.add_argument("--raw", action="store_true", help=RAW)
     null = "a NUL byte ends an item"
     parser.add_argument(
         "-0", "--null", dest="separator", action="store_const", const=b"\0", help=null
@@ -52,13 +61,13 @@ def stats(args: Namespace) -> None:
         told = queue.stats()
         facts = {"queue": queue.name, **{what: getattr(told, what) for what in STATS}}
     if args.json:
-        print(json.dumps(facts))
+        _print(json.dumps(facts))
         return
     if facts["oldest"] is not None:
         facts["oldest"] = duration(facts["oldest"])
     facts["paused"] = "yes" if facts["paused"] else "no"
     for what, value in facts.items():
-        print(f"{what.replace('_', ' '):10} {'-' if value is None else value}")
+        _print(f"{what.replace('_', ' '):10} {'-' if value is None else value}")
 
 
 def duration(seconds: float) -> str:
@@ -79,9 +88,8 @@ def peek(args: Namespace) -> None:
       %(prog)s --name mails --count 10 --no-uid
     """
     with open_queue(args) as queue:
-        for uid, payload in queue.peek(args.count):
-            before = b"" if args.no_uid else encode_uid(uid) + b" "
-            sys.stdout.buffer.write(before + payload + args.separator)
+        for item in queue.peek(args.count):
+            sys.stdout.buffer.write(as_line(item, args))
 
 
 def dead(args: Namespace) -> None:
@@ -121,13 +129,12 @@ def _as_json(letter: DeadItem) -> dict[str, Any]:
 
 
 def _shorten(text: str, most: int) -> str:
-    """On one line, and nothing in it that a terminal would act on."""
-    text = "".join(c if c.isprintable() else " " for c in text[: most + 1])
+    text = printable(text[: most + 1])
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _print(line: str) -> None:
-    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    sys.stdout.buffer.write(printable(line).encode() + b"\n")
 
 
 def doctor(args: Namespace) -> int:
@@ -144,5 +151,5 @@ def doctor(args: Namespace) -> int:
     for finding in findings:
         _print(f"{finding.problem}: {finding.advice}")
     if not findings:
-        print("nothing was found that endangers items")
+        _print("nothing was found that endangers items")
     return int(bool(findings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from saferedisqueue import CommandLine, SafeRedisQueueError, open_queue
+from saferedisqueue import CommandLine, SafeRedisQueueError, open_queue, printable
 
 
 def add_to(line: CommandLine) -> None:
@@ -105,7 +105,7 @@ def purge(args: Namespace) -> None:
             stats = queue.stats()
             what = f"{stats.dead} dead" if args.dead else f"all {stats.total}"
             question = f"drop {what} items of {queue!r}? [y/N] "
-            print(question, end="", file=sys.stderr, flush=True)
+            print(printable(question), end="", file=sys.stderr, flush=True)
             if sys.stdin.readline().strip().lower() not in ("y", "yes"):
                 raise SafeRedisQueueError("nothing was dropped")
         print(f"{queue.purge_dead() if args.dead else queue.purge()} items dropped")

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 import redis
 
 import servers
-from command_line import SIGNALS, CommandLine, Queue, payloads, waiting
+from command_line import SIGNALS, CommandLine, Queue, payloads, terminal, waiting
 from helpers import check_places, eventually, snapshot
 from saferedisqueue import SafeRedisQueue
 
@@ -428,8 +429,8 @@ def test_dead_letters_are_listed_for_people_and_programs(cli: CommandLine, queue
     two = bury(queue, b"\xff\x00", "odd")
     lines = cli.run("dead").decode().splitlines()
     when = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-    assert re.fullmatch(rf"{one} 1 {when} too long  \[31m \| x{{57}}\.\.\.", lines[0])
-    assert re.fullmatch(rf"{two} 1 {when} odd \| \ufffd ", lines[1])
+    assert re.fullmatch(rf"{one} 1 {when} too\\nlong \\x1b\[31m \| x{{57}}\.\.\.", lines[0])
+    assert re.fullmatch(rf"{two} 1 {when} odd \| \ufffd\\x00", lines[1])
     first, second = (json.loads(line) for line in cli.run("dead", "--json").splitlines())
     assert first.pop("died_at") <= second.pop("died_at")
     reason = "too\nlong \x1b[31m"
@@ -508,6 +509,62 @@ def test_peek_prints_as_the_consumer_does_and_takes_nothing(
     )
     assert cli.run("peek", "--count", "5", "--no-uid") == b"1\n\xff\n2\n3\n"
     assert snapshot(client) == before
+
+
+# What a terminal would act on, as a uid may hold it, and how it is shown instead.
+EVIL = "\x1b]0;mine\x07\n\u202e\r\u2066\x9b1m\udcff"
+SHOWN = r"\x1b]0;mine\x07\n\u202e\r\u2066\x9b1m\xff"
+
+
+@pytest.mark.parametrize("command", ["peek", "consumer -c 1"])
+def test_a_terminal_is_given_nothing_that_it_would_act_on(
+    cli: CommandLine, queue: Queue, command: str
+) -> None:
+    payload = EVIL.encode("utf-8", "surrogateescape")
+    queue.put(payload, uid=EVIL)
+    assert cli.run("peek") == payload + b" " + payload + b"\n"
+    with terminal() as (stdout, shown):
+        cli.run(*command.split(), stdout=stdout)
+        assert shown() == f"{SHOWN} {SHOWN}\r\n"
+    queue.purge()
+    queue.put(b"\x1b[1mbold")
+    with terminal() as (stdout, shown):
+        cli.run("consumer", "--raw", "--no-uid", "-c", "1", stdout=stdout)
+        assert "\x1b" in shown()
+
+
+def test_lines_of_dead_letters_hold_nothing_that_a_terminal_would_act_on(
+    cli: CommandLine, queue: Queue
+) -> None:
+    queue.put(b"1", uid=EVIL)
+    queue.bury(queue.get()[0], EVIL)
+    out = cli.run("dead").decode()
+    assert out.startswith(SHOWN.replace("xff", "udcff"))
+    assert out.removesuffix("\n").isprintable()
+    (letter,) = map(json.loads, cli.run("dead", "--json").splitlines())
+    assert letter["uid"] == EVIL
+
+
+def test_errors_and_log_lines_hold_nothing_that_a_terminal_would_act_on(
+    cli: CommandLine, queue: Queue
+) -> None:
+    queue.put(b"1", uid=EVIL)
+    work = ("--max-attempts=1", "--shell", "--", r"printf '\033]0;\n' >&2; exit 1")
+    with cli.start("consumer", "-c", "1", *work, stderr=subprocess.PIPE) as process:
+        _, err = process.communicate(timeout=60)
+    told = err.partition(b"saferedisqueue: ")[2].decode()
+    assert told.removesuffix("\n").isprintable()
+    script = (
+        "import sys; from saferedisqueue import CommandLine, log; line = CommandLine()\n"
+        "def fails(args):\n    'Fails.'\n    log.error('%s', args.name)\n"
+        "    raise KeyError(args.name)\nline.add(fails); sys.exit(line.run())"
+    )
+    command = [sys.executable, "-c", script, "fails", "-n", "\x1b\n\u202e"]
+    done = subprocess.run(command, env=cli.environment, capture_output=True, text=True)
+    shown = r"\x1b\n\u202e"
+    assert done.stderr.splitlines()[0] == f"saferedisqueue: {shown}"
+    assert re.match(r"saferedisqueue: error: '.*u202e'$", done.stderr.splitlines()[1])
+    assert all(line.isprintable() for line in done.stderr.splitlines())
 
 
 # -- help, and broken pipes -----------------------------------------------------------------------
