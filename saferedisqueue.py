@@ -59,6 +59,11 @@ To vendor it, copy this file: it needs Python 3.11 or later and the package ``re
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback out of the imports that follow
+
 import asyncio
 import builtins
 import copy
@@ -74,7 +79,6 @@ import random
 import re
 import secrets
 import select
-import signal
 import socket
 import sys
 import threading
@@ -3320,12 +3324,14 @@ class _Connections:
         return f"srq:{{{name}}}:" if self._is_cluster and "{" not in name else f"srq:{name}:"
 
     def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} on {self._where()}>"
+
+    def _where(self) -> str:
         settings = self._like.settings
         host, port = settings.get("host") or "localhost", settings.get("port") or 6379
         where = settings.get("path") or f"{host}:{port}"
         where = getattr(settings.get("connection_pool"), "service_name", where)  # Sentinel's
-        where = "a cluster" if self._is_cluster else f"{where} db {settings.get('db') or 0}"
-        return f"<{type(self).__name__} {self.name!r} on {where}>"
+        return "a cluster" if self._is_cluster else f"{where} db {settings.get('db') or 0}"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -6042,8 +6048,8 @@ def take_items(
 
     fetch: gets at most one, waiting so many seconds for it.
     """
-    if (args.count or 0) < 0 or not args.timeout >= 0:
-        raise ValueError("--count and --timeout must not be negative")
+    if not args.timeout >= 0:
+        raise ValueError(f"--timeout must be 0 or more, not {args.timeout}")
     taken = 0
     wait = -1.0  # first without waiting: there may be nothing to wait for
     deadline = time.monotonic() + args.timeout
@@ -6170,6 +6176,10 @@ def demo(args: argparse.Namespace) -> None:
 
 
 def _url(args: argparse.Namespace) -> str | None:
+    if args.embedded:
+        if args.url not in (None, "embedded:"):
+            raise ValueError("--embedded and --url name two servers: give one of them")
+        return "embedded:"
     if args.url is not None:
         return cast(str, args.url)
     return os.environ.get("SAFEREDISQUEUE_URL") or os.environ.get("REDIS_URL") or None
@@ -6188,7 +6198,22 @@ def open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[byte
         queue._exchange(_Command(queue, "PING", until=_from_now(_TRY_SECONDS)), None)
     except ResponseError:
         pass  # not allowed perhaps, but there is a server
+    except InvalidResponse as error:
+        raise SafeRedisQueueError(
+            f"what answers at {queue._where()} is no Redis or Valkey server ({error}): give host "
+            "and port of one, as rediss:// if that port speaks TLS"
+        ) from error
     except ConnectionError as error:
+        if "[SSL: " in str(error) and "CERTIFICATE" not in str(error):
+            raise SafeRedisQueueError(
+                f"the server at {queue._where()} speaks no TLS, as rediss:// asks for ({error}): "
+                "give a redis:// URL, or the port where it does"
+            ) from error
+        if "closed by server" in str(error):
+            raise SafeRedisQueueError(
+                f"the server at {queue._where()} hangs up ({error}): is it a Redis or Valkey "
+                "server? where it speaks TLS, give a rediss:// URL"
+            ) from error
         if url is not None or type(error) is not ConnectionError:
             raise
         raise SafeRedisQueueError(
@@ -6201,6 +6226,15 @@ def open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[byte
 def tell(text: str) -> None:
     """Say something to people, in a line on standard error."""
     print("saferedisqueue:", printable(" ".join(text.split())), file=sys.stderr)
+
+
+def natural(text: str) -> int:
+    """A number of items, as an option has it."""
+    from argparse import ArgumentTypeError
+
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise ArgumentTypeError(f"must be a whole number, 0 or more, not {text!r}")
+    return int(text)
 
 
 RAW: Final = "print to a terminal, too, what it would act on, instead of escaping it"
@@ -6250,7 +6284,7 @@ class CommandLine:
             "that is given here (with ps), but not one in the environment",
         )
         embedded = "--url embedded: - a server of your own, started when needed; its data stay"
-        add("--embedded", dest="url", action="store_const", const="embedded:", help=embedded)
+        add("--embedded", action="store_true", help=embedded)
         add("-n", "--name", help="of the queue (default: test)")
 
         self._layout = argparse.RawDescriptionHelpFormatter
@@ -6296,8 +6330,11 @@ class CommandLine:
         add = self.parsers["consumer"].add_argument
         add("--no-uid", action="store_true", help="print the payload alone")
         add("--raw", action="store_true", help=RAW)
-        add("-c", "--count", type=int, metavar="N", help="stop after N items")
-        timeout = "stop when no item came for S seconds (default: wait for ever)"
+        add("-c", "--count", type=natural, metavar="N", help="stop after N items")
+        timeout = (
+            "stop when no item came for S seconds; 0: when none is ready, where get(0) of the "
+        )
+        timeout += "module waits for ever (default: wait for ever)"
         add("-t", "--timeout", type=float, metavar="S", default=float("inf"), help=timeout)
         drain = "stop when no item is left, nor out with others; ready: when there is none to get"
         add("--drain", nargs="?", const="all", choices=("all", "ready"), help=drain)
@@ -6308,13 +6345,17 @@ class CommandLine:
         """Run the command that the arguments name; its exit status."""
         from argparse import Namespace
 
-        args, strays = self._parser.parse_known_args(argv, Namespace(url=None, name="test"))
+        args, strays = self._parser.parse_known_args(
+            argv, Namespace(url=None, embedded=False, name="test")
+        )
         if strays:
             self._parser.error(_unrecognized(strays))
         to_stderr = logging.StreamHandler()
         to_stderr.setFormatter(_LineFormatter("saferedisqueue: %(message)s"))
         logging.basicConfig(level=logging.ERROR, handlers=[to_stderr])
         try:
+            if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was during the imports
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             if None in (sys.stdin, sys.stdout, sys.stderr):
                 # What is opened next, the connection to the server, would be taken for it.
                 raise SafeRedisQueueError("standard input, output and error must be open")

@@ -18,6 +18,7 @@ from saferedisqueue import (
     DeadItem,
     SafeRedisQueue,
     as_line,
+    natural,
     open_queue,
     printable,
 )
@@ -29,7 +30,7 @@ def add_to(line: CommandLine) -> None:
     """Add stats, peek, dead and doctor."""
     line.add(stats).add_argument("--json", action="store_true", help="as one JSON object")
     parser = line.add(peek)
-    parser.add_argument("-c", "--count", type=int, metavar="N", default=1, help="N items (1)")
+    parser.add_argument("-c", "--count", type=natural, metavar="N", default=1, help="N items (1)")
     parser.add_argument("--no-uid", action="store_true", help="print the payload alone")
     parser.add_argument("--raw", action="store_true", help=RAW)
     null = "a NUL byte ends an item"
@@ -41,7 +42,7 @@ def add_to(line: CommandLine) -> None:
     parser.add_argument(
         "--json", action="store_true", help="a line of JSON each, payload unabridged"
     )
-    parser.add_argument("-c", "--count", type=int, metavar="N", help="N of them (default: all)")
+    parser.add_argument("-c", "--count", type=natural, metavar="N", help="N of them (default: all)")
     parser = line.add(doctor)
     parser.add_argument(
         "--repair", action="store_true", help="make ready what stands nowhere, drop second copies"
@@ -60,6 +61,8 @@ def stats(args: Namespace) -> None:
     with open_queue(args) as queue:
         told = queue.stats()
         facts = {"queue": queue.name, **{what: getattr(told, what) for what in STATS}}
+    if told.oldest is not None:
+        facts["oldest"] = round(told.oldest, 3)  # a uid tells whole milliseconds
     if args.json:
         _print(json.dumps(facts))
         return
@@ -88,7 +91,7 @@ def peek(args: Namespace) -> None:
       %(prog)s --name mails --count 10 --no-uid
     """
     with open_queue(args) as queue:
-        for item in queue.peek(args.count):
+        for item in queue.peek(args.count) if args.count else ():
             sys.stdout.buffer.write(as_line(item, args))
 
 

@@ -160,7 +160,8 @@ def test_a_shell_reads_the_command_only_when_asked_to(cli: CommandLine, queue: Q
     [
         ("--shell -- echo 1", "--shell takes the command as one string.*"),
         ("-j 0 -- true", "--jobs must be at least 1"),
-        ("-c=-1 -- true", "--count and --timeout must not be negative"),
+        ("-c=-1 -- true", ".*--count: must be a whole number, 0 or more, not '-1'.*"),
+        ("--timeout=-1 -- true", "--timeout must be 0 or more, not -1.0"),
         ("--lease 0 -- true", "lease must be.*"),
         ("--max-attempts 0 -- true", "max_attempts must be.*"),
         ("--retry-delay=-1 -- true", "retry_delay must be.*"),
