@@ -9,7 +9,6 @@ from argparse import Namespace
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Any
 
 from saferedis.doctor import examine
 from saferedisqueue import (
@@ -33,6 +32,7 @@ def add_to(line: CommandLine) -> None:
     parser.add_argument("-c", "--count", type=natural, metavar="N", default=1, help="N items (1)")
     parser.add_argument("--no-uid", action="store_true", help="print the payload alone")
     parser.add_argument("--raw", action="store_true", help=RAW)
+    parser.add_argument("--json", action="store_true", help="a line of JSON each")
     null = "a NUL byte ends an item"
     parser.add_argument(
         "-0", "--null", dest="separator", action="store_const", const=b"\0", help=null
@@ -47,6 +47,7 @@ def add_to(line: CommandLine) -> None:
     parser.add_argument(
         "--repair", action="store_true", help="make ready what stands nowhere, drop second copies"
     )
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each finding")
     limit = "do not look at single items if there are more than N (default: 1000000)"
     parser.add_argument("--limit", type=int, metavar="N", default=1_000_000, help=limit)
 
@@ -92,7 +93,11 @@ def peek(args: Namespace) -> None:
     """
     with open_queue(args) as queue:
         for item in queue.peek(args.count) if args.count else ():
-            sys.stdout.buffer.write(as_line(item, args))
+            if args.json:
+                facts = {"uid": item.uid, "attempts": item.attempts, "put_at": item.put_at}
+                _print(json.dumps({**facts, **_payload(item.payload)}))
+            else:
+                sys.stdout.buffer.write(as_line(item, args))
 
 
 def dead(args: Namespace) -> None:
@@ -105,7 +110,9 @@ def dead(args: Namespace) -> None:
     with open_queue(args) as queue:
         for letter in islice(_letters(queue), args.count):
             if args.json:
-                _print(json.dumps(_as_json(letter)))
+                facts = letter._asdict()
+                facts.update(_payload(facts.pop("payload")))
+                _print(json.dumps(facts))
                 continue
             died = datetime.fromtimestamp(letter.died_at).isoformat(" ", "seconds")
             payload = _shorten(letter.payload.decode("utf-8", "replace"), 60)
@@ -120,15 +127,12 @@ def _letters(queue: SafeRedisQueue[bytes]) -> Iterator[DeadItem]:
         offset += len(page)
 
 
-def _as_json(letter: DeadItem) -> dict[str, Any]:
-    """With the payload as text if it is UTF-8, else in base 64."""
-    facts = letter._asdict()
+def _payload(payload: bytes) -> dict[str, str]:
+    """As text if it is UTF-8, else in base 64."""
     try:
-        facts["payload"] = letter.payload.decode()
+        return {"payload": payload.decode()}
     except UnicodeDecodeError:
-        del facts["payload"]
-        facts["payload_base64"] = base64.b64encode(letter.payload).decode()
-    return facts
+        return {"payload_base64": base64.b64encode(payload).decode()}
 
 
 def _shorten(text: str, most: int) -> str:
@@ -152,7 +156,8 @@ def doctor(args: Namespace) -> int:
     with open_queue(args) as queue:
         findings = examine(queue, args.limit, args.repair)
     for finding in findings:
-        _print(f"{finding.problem}: {finding.advice}")
-    if not findings:
+        facts = finding._asdict()
+        _print(json.dumps(facts) if args.json else f"{finding.problem}: {finding.advice}")
+    if not findings and not args.json:
         _print("nothing was found that endangers items")
     return int(bool(findings))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -510,6 +511,31 @@ def test_peek_prints_as_the_consumer_does_and_takes_nothing(
     )
     assert cli.run("peek", "--count", "5", "--no-uid") == b"1\n\xff\n2\n3\n"
     assert snapshot(client) == before
+
+
+def test_every_command_that_tells_something_tells_it_as_json_too(
+    cli: CommandLine, queue: Queue, client: redis.Redis
+) -> None:
+    def told(*arguments: str, status: int = 0) -> list[dict[str, Any]]:
+        out = cli.run(*arguments, "--json", status=status)
+        return [json.loads(line) for line in out.splitlines()]
+
+    one, two = bury(queue, b"1", "why"), bury(queue, b"2", "why")
+    assert told("revive", one, two) == [{"revived": 2}]
+    queue.fail(queue.get(lease=60)[0])
+    assert told("remove", one, one, status=1) == [{"removed": 1}]
+    held = queue.put(b"\xff", held=True)
+    assert told("release", held) == [{"released": 1}]
+    item, other = queue.peek(2)
+    facts = {"uid": two, "attempts": 0, "put_at": item.put_at, "payload": "2"}
+    raw = {"uid": held, "attempts": 0, "put_at": other.put_at, "payload_base64": "/w=="}
+    assert told("peek", "-c", "3") == [facts, raw]
+    client.set("srq:test:strange", "1")
+    findings = told("doctor", status=1)
+    assert {"kind", "problem", "advice", "uids"} == findings[0].keys()
+    assert "unknown" in [finding["kind"] for finding in findings]
+    assert told("purge", "--yes") == [{"dropped": 2}]
+    assert told("dead") == []
 
 
 # What a terminal would act on, as a uid may hold it, and how it is shown instead.
