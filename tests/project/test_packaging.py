@@ -1,6 +1,7 @@
 """What is installed, what a copied module needs, and what importing it costs."""
 
 import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
@@ -192,3 +193,11 @@ def test_type_checkers_see_the_types(place, checker, tmp_path, request):
         request.getfixturevalue("distribution")
     (tmp_path / "consumer.py").write_text(CONSUMER.format(module=module))
     assert checker(tmp_path, "consumer.py") == wrong(tmp_path, "consumer.py")
+
+
+def test_advice_to_install_is_never_met_by_the_release_before() -> None:
+    texts = [MODULE, CHECKOUT / "README.rst", *(CHECKOUT / "saferedis").rglob("*.py")]
+    said = "\n".join(path.read_text() for path in texts)
+    advice = re.findall(r"pip install[^\n]*?\b(saferedisqueue[^\s\"'`)]*)", said)
+    assert len(advice) > 5
+    assert [each for each in advice if not each.endswith(">=4")] == []

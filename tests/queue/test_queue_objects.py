@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -119,6 +120,48 @@ def test_what_ends_in_s_speaks_tls(face: Face, scheme: str, first: bytes) -> Non
         listener.close()
         with pytest.raises(redis.RedisError):
             trying.result(60)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("redis://localhost/abc", "database by its number, as in /0, not 'abc'"),
+        ("rediss://localhost/1/2", "database by its number, as in /0, not '1/2'"),
+        ("valkey://localhost/-1", "database by its number, as in /0, not '-1'"),
+        ("redis://localhost/%61", "database by its number, as in /0, not 'a'"),
+        ("redis://localhost/0?foo=bar", "an option that does not exist, 'foo'"),
+        ("unix:///tmp/no.sock?path_of=x", "an option that does not exist, 'path_of'"),
+        ("redis://localhost/0?self=bar", "an option that does not exist, 'self'"),
+        ("redis://localhost/0?foo", "an option that does not exist, 'foo'"),
+        ("redis://localhost/0?socket_timeout=long", "cannot be used: socket_timeout"),
+        ("redis://localhost?db=abc", "cannot be used: db"),
+        # Of passwords that are not encoded:
+        ("redis://:1?sec=ret@localhost", "an option that does not exist, one: "),
+        ("redis://:1?secret@localhost", "percent-encoded"),
+        ("redis://:1#secret@localhost", "percent-encoded"),
+        ("redis://:1/secret@localhost", "percent-encoded"),
+    ],
+)
+def test_a_url_that_would_be_taken_for_another_is_refused(face: Face, url: str, text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)) as caught:
+        face.queue(url=url, name="test")
+    assert "sec" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "number"),
+    [
+        ("redis://localhost", 0),
+        ("redis://localhost/", 0),
+        ("redis://localhost/3", 3),
+        ("redis://localhost/3/", 3),
+        ("redis://localhost?db=3&client_name=a@b&max_connections=7", 3),
+        ("unix:///tmp/no@where.sock?db=3&decode_responses=True", 3),
+    ],
+)
+def test_the_database_of_a_url_is_told(face: Face, url: str, number: int) -> None:
+    queue = undriven(face.queue(url=url, name="test"))
+    assert repr(queue).endswith(f" db {number}>")
 
 
 @pytest.mark.parametrize("url", ["valkey:", "valkey:/localhost", "valkeyss://localhost", "valkey"])
