@@ -6,7 +6,7 @@ import json
 import sys
 from argparse import Namespace
 
-from saferedisqueue import CommandLine, SafeRedisQueueError, open_queue, printable
+from saferedisqueue import CommandLine, SafeRedisQueueError, natural, open_queue, printable
 
 
 def add_to(line: CommandLine) -> None:
@@ -21,6 +21,10 @@ def add_to(line: CommandLine) -> None:
     parser = line.add(purge)
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dead", action="store_true", help="only the dead letters")
+    keep = "with --dead: the N that died last stay"
+    parser.add_argument("--keep", type=natural, metavar="N", help=keep)
+    older = "with --dead: only those that died so long ago"
+    parser.add_argument("--older-than", type=float, metavar="SECONDS", help=older)
     for command in ("revive", "release", "remove", "purge"):
         json_help = "the number as a JSON object"
         line.parsers[command].add_argument("--json", action="store_true", help=json_help)
@@ -102,18 +106,24 @@ def purge(args: Namespace) -> None:
       %(prog)s --name mails
       %(prog)s --name mails --yes
       %(prog)s --name mails --dead
+      %(prog)s --name mails --dead --keep 1000 --older-than 604800 --yes
 
     Without --yes it asks; where there is no terminal to ask at, it drops nothing.
     """
+    limits = {"keep": args.keep, "older_than": args.older_than}
+    if not args.dead and any(limit is not None for limit in limits.values()):
+        raise ValueError("--keep and --older-than are of dead letters: give --dead too")
     if not args.yes and not sys.stdin.isatty():
         what = "the dead letters" if args.dead else "all items"
         raise ValueError(f"nobody can be asked whether to drop {what} of {args.name!r}: give --yes")
     with open_queue(args) as queue:
         if not args.yes:
             stats = queue.stats()
-            what = f"{stats.dead} dead" if args.dead else f"all {stats.total}"
+            some = "some of " if any(limit is not None for limit in limits.values()) else ""
+            what = f"{some}{stats.dead} dead" if args.dead else f"all {stats.total}"
             question = f"drop {what} items of {queue!r}? [y/N] "
             print(printable(question), end="", file=sys.stderr, flush=True)
             if sys.stdin.readline().strip().lower() not in ("y", "yes"):
                 raise SafeRedisQueueError("nothing was dropped")
-        _report(args, "dropped", queue.purge_dead() if args.dead else queue.purge())
+        dropped = queue.purge_dead(**limits) if args.dead else queue.purge()
+    _report(args, "dropped", dropped)
