@@ -817,7 +817,7 @@ def test_scripts_the_server_forgot_are_sent_again(
     queue.put("a")
     client.script_flush()
     client.config_resetstat()
-    args = {"put": ("b",), "put_many": ("bc",), "get": (-1,), "ack": ("x",), "fail": ("x",)}
+    args = {"put": ("b",), "put_many": (["b", "c"],), "get": (-1,), "ack": ("x",), "fail": ("x",)}
     getattr(queue, use)(*args.get(use, ()))
     assert client.info("commandstats")["cmdstat_eval"]["calls"] == 1
 
