@@ -646,13 +646,11 @@ def exponential_backoff(
     _check_number("jitter", jitter, 0, 1)
 
     def delay(attempt: int) -> float:
-        longest = first
-        # Step by step, because a power may be too large for a float.
-        for _ in range(attempt - 1):
-            if longest >= most or factor == 1 or longest == 0:
-                break
-            longest *= factor
-        return min(longest, most) * (1 - random.uniform(0, jitter))
+        try:
+            longest = min(first * float(factor) ** (attempt - 1), most)
+        except OverflowError:  # of a power that no float can hold
+            longest = most if first else 0
+        return longest * (1 - random.uniform(0, jitter))
 
     return delay
 
