@@ -3665,7 +3665,7 @@ class _Connections:
         """The reply of a call whose first try failed so: it is sent again if that may help."""
         tries = _Tries(call, self._policy)
         closings = self._closings if call.closings is None else call.closings
-        failure, refused, known = first, True, False
+        failure, refused, known, told = first, True, False, False
         try:
             while True:
                 raised = _of_a_handler(failure)
@@ -3679,15 +3679,20 @@ class _Connections:
                         await self._give_up(call, slot, failure)
                     if call.patient and pause:
                         log.warning("queue %s: %s; trying again", self.name, failure)
+                        told = True
                     self._check_open(closings)
                     await self._sleep(pause)
                     self._check_open(closings)
                 known = False
                 try:
                     await call.prepare()
-                    return await self._send(call, slot)
+                    reply = await self._send(call, slot)
                 except Exception as another:
                     failure = another
+                    continue
+                if told:
+                    log.warning("queue %s: the server answers again", self.name)
+                return reply
         except GeneratorExit:  # of a coroutine that nobody runs any more: nothing can be sent
             raise
         except BaseException:

@@ -412,7 +412,22 @@ def test_a_password_is_sent_and_not_told_when_the_connection_is_lost(
         with pytest.raises(redis.ConnectionError) as caught:
             queue.get(0.5)
         assert "trying again" in caplog.text
+        assert "the server answers again" not in caplog.text
         no_secret_in(caplog.text, caught.value)
+
+
+def test_that_an_outage_is_over_is_told_too(
+    face: Face, own_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = face.queue(url=own_server.url, name="test")
+    queue.put("a", uid="a")
+    own_server.kill()
+    starting = threading.Timer(0.5, own_server.start)
+    starting.start()
+    assert queue.get(60).uid == "a"
+    starting.join()
+    assert "trying again" in caplog.text
+    assert caplog.text.count("the server answers again") == 1
 
 
 def test_a_wrong_password_is_told_at_once_and_not_shown(
