@@ -28,7 +28,7 @@ States of an item, and what moves it:
            delayed <-----------+
                                +--too many deliveries, bury, undecodable--> dead --revive--> ready
 
-    put(held=True) --> held --release--> ready
+    put(held=True) --> held --release--> ready        delayed --reschedule--> delayed, or ready
 
 Keys, all beginning with ``srq:<name>:``; the first five are those of saferedisqueue 3.0.0:
 
@@ -1766,6 +1766,33 @@ return answer(is_there and 1 or 0, 1)
     reply=int,
 )
 
+RESCHEDULE = Script(
+    "items queue meta delayed priority",
+    "uid delay due slice",
+    """
+-- needs: ready unlimited delay
+-- An item that is delayed is due at another time: `delay` ms from now, or at `due`, ms since the
+-- epoch; what is due by now is ready. slice: ms, of those who wait.
+-- Returns 1 if this call did it, else 0.
+if repeated then return tonumber(told or 1) end
+lift_memory_limit()
+local now, is_there = tonumber(clock()), redis.call('ZSCORE', delayed, uid)
+if is_there and redis.call('HEXISTS', items, uid) == 0 then
+  redis.call('ZREM', delayed, uid)
+  is_there = false
+end
+if delay ~= '' then due = now + delay end
+if is_there and tonumber(due) > now then
+  delay_until(due, uid, now)
+elseif is_there then
+  make_ready(uid, redis.call('HGET', meta, uid))
+  redis.call('ZREM', delayed, uid)
+end
+return answer(is_there and 1 or 0, 1)
+""",
+    reply=int,
+)
+
 FORWARD = Script(
     "items queue handed ackbuf backup meta leases delayed priority held dead reasons"
     " to_items to_queue",
@@ -3187,6 +3214,8 @@ def _options_of(url: str) -> list[tuple[str, str]]:
 
 def _check_options(url: str, connection_class: Any) -> None:
     """Raise ValueError if what stands behind the ? of a URL is no setting of its connections."""
+    if not isinstance(connection_class, type):
+        return  # a function of the caller's, which may take any
     known = {"max_connections"}  # that of the pool
     for each in connection_class.__mro__:
         known.update(inspect.signature(each.__init__).parameters)
@@ -4103,8 +4132,8 @@ class _Claim(_Numbered[R]):
         try:
             while True:
                 while self._undecodable:
-                    uid, error = self._undecodable[-1]
-                    self._undecodable = self._undecodable[:-1]
+                    uid, error = self._undecodable[0]
+                    self._undecodable = self._undecodable[1:]
                     await queue._put_aside(uid, error)
                 left = self.left_seconds()
                 nothing = not self._found and self.verdict
@@ -4820,6 +4849,28 @@ class _Steps(_Connections, Generic[T]):
         timeout: as for put.
         """
         return _Numbered(self, RELEASE, (encode_uid(uid),), bool, _until(timeout))
+
+    def _reschedule(
+        self,
+        uid: str,
+        *,
+        delay: float | None = None,
+        at: datetime | float | None = None,
+        timeout: float | None = None,
+    ) -> Awaitable[bool]:
+        """Give an item that is delayed another time; True if this call did it.
+
+        False if it is not delayed: due already, out, dead, or gone.
+
+        delay: seconds from now; 0 makes it ready, at the back of the queue. Or
+        at: an aware datetime, or seconds since the epoch.
+        timeout: as for put.
+        """
+        if delay is None and at is None:
+            raise TypeError("delay= or at= is needed: when it is to be due")
+        due = _due(delay, at)
+        args = (encode_uid(uid), _milliseconds(delay), due, int(self._wait_slice * 1000))
+        return _Numbered(self, RESCHEDULE, args, bool, _until(timeout))
 
     def _forward(
         self, uid: str, to: str, item: Any, *, timeout: float | None = None
@@ -5896,6 +5947,7 @@ class SafeRedisQueue(_Steps[T]):
     touch = _blocking(_Steps[T]._touch)
     bury = _blocking(_Steps[T]._bury)
     release = _blocking(_Steps[T]._release)
+    reschedule = _blocking(_Steps[T]._reschedule)
     forward = _blocking(_Steps[T]._forward)
     dead = _blocking(_Steps[T]._dead)
     revive = _blocking(_Steps[T]._revive)
@@ -6437,6 +6489,7 @@ class AsyncSafeRedisQueue(_Steps[T]):
     touch = _Steps[T]._touch
     bury = _awaited(_Steps[T]._bury)
     release = _awaited(_Steps[T]._release)
+    reschedule = _awaited(_Steps[T]._reschedule)
     forward = _awaited(_Steps[T]._forward)
     dead = _Steps[T]._dead
     revive = _Steps[T]._revive

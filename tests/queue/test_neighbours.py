@@ -79,6 +79,7 @@ USES: dict[str, Callable[[Any], Any]] = {
     "touch": lambda q: q.touch("out"),
     "bury": lambda q: q.bury("out"),
     "release": lambda q: q.release("kept"),
+    "reschedule": lambda q: q.reschedule("later", delay=9),
     "remove": lambda q: q.remove("out"),
     "forward": lambda q: q.forward("out", "another", "new"),
     "dead": lambda q: q.dead(),

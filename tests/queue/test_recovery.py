@@ -641,7 +641,7 @@ class UnprintableError(Exception):
 def test_whatever_a_serializer_raises_the_loop_lives(
     make: Make, client: redis.Redis, error: BaseException
 ) -> None:
-    queue = make(serializer=Raising(error))
+    queue = make(serializer=Raising(error), max_attempts=1)
     bad, good = queue.put("bad"), queue.put("good")
     assert queue.get(-1) == (good, b"good")
     assert snapshot(client)["dead"].keys() == {bad}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import redis
+
+from helpers import snapshot, within
+from saferedisqueue import SafeRedisQueue
+from servers import Server
 
 NOW = 1_800_000_000_000  # ms
 
@@ -135,6 +140,67 @@ def test_join_waits_for_what_is_due_or_has_lapsed(queue: Any, delayed: bool) -> 
     assert queue.join(-1) is False
     queue.ack(queue.get(-1).uid)
     assert queue.join(-1) is True
+
+
+# -- another time ----------------------------------------------------------------------------------
+
+
+def test_what_is_delayed_may_be_given_another_time(queue: Any, client: redis.Redis) -> None:
+    at(queue, 0)
+    queue.put_many(["a", "b", "c"], uids=["a", "b", "c"], delay=5)
+    assert queue.reschedule("a", delay=7) is True
+    assert queue.reschedule("b", at=(NOW + 3000) / 1000) is True
+    at(queue, 7000)
+    assert names(queue) == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize("when", OVER, ids=["no delay", "long ago", "yesterday"])
+def test_what_is_rescheduled_to_now_is_ready(
+    queue: Any, client: redis.Redis, when: dict[str, Any]
+) -> None:
+    queue.put("a", uid="a", delay=60)
+    queue.put("b", uid="b", delay=60, priority=-1)
+    queue.put("c", uid="c")
+    assert queue.reschedule("a", **when) is True
+    assert queue.reschedule("b", **when) is True
+    assert client.exists("srq:test:delayed") == 0
+    assert names(queue) == ["c", "a", "b"]
+    assert queue.reschedule("a", delay=1) is False
+
+
+def test_only_what_is_delayed_has_another_time(queue: Any, client: redis.Redis) -> None:
+    queue.put("ready", uid="ready")
+    queue.put("held", uid="held", held=True)
+    queue.put("out", uid="out", priority=1)
+    assert queue.get(-1).uid == "out"
+    before = snapshot(client)
+    for uid in ("ready", "held", "out", "nobody's"):
+        assert queue.reschedule(uid, delay=1) is False
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [({}, TypeError), ({"delay": 1, "at": 1}, TypeError), ({"delay": -1}, ValueError)],
+    ids=str,
+)
+def test_it_takes_a_time(queue: Any, wrong: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"delay|at="):
+        queue.reschedule("a", **wrong)
+
+
+def test_who_waits_has_what_was_rescheduled_in_time(
+    many: Any, server: Server, client: redis.Redis
+) -> None:
+    """Though it was put for a time beyond the slice, of which nobody was told."""
+    queue = many(wait_slice=30)
+    queue.put("a", uid="a", delay=3600)
+    with SafeRedisQueue(url=server.url, name="test", wait_slice=30) as other:
+        rescheduling = threading.Timer(0.3, other.reschedule, ("a",), {"delay": 0.3})
+        rescheduling.start()
+        with within(0.6):
+            assert queue.get(20).uid == "a"
+        rescheduling.join()
 
 
 # -- what is due at the same time ------------------------------------------------------------------

@@ -213,6 +213,13 @@ class Trace:
     def do_release(self) -> None:
         self.script("release", self.random.choice(list(self.model.held) or self.uids))
 
+    def do_reschedule(self) -> None:
+        uid = self.random.choice(list(self.model.delayed) or self.uids)
+        delay, due = self.random.choice(
+            ((0, None), (3, None), (None, 0), (None, self.model.now + 2))
+        )
+        self.script("reschedule", uid, delay, due, self.slice())
+
     def do_broken(self) -> None:
         """A command fails in the middle: a key is of the wrong type."""
         slot, way = self.random.choice(list(self.calls)), self.random.choice(("queue", "items"))
@@ -243,7 +250,8 @@ class Trace:
 
     def do_purge_dead(self) -> None:
         if self.random.random() < 0.3:
-            self.script("purge_dead")
+            limits = ((None, None), (1, None), (None, 5), (2, 1))
+            self.script("purge_dead", *self.random.choice(limits))
 
     def do_purge(self) -> None:
         if self.random.random() < 0.1:

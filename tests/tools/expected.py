@@ -143,6 +143,17 @@ class Expected:
         self._make_ready(uid)
         return True
 
+    def reschedule(self, uid: str, due: float) -> bool:
+        item = self.items.get(uid)
+        if item is None or item.due is None:
+            return False
+        if due > self.now:
+            self._delay(item, due)
+        else:
+            item.due = None
+            self._make_ready(uid)
+        return True
+
     def _delay(self, item: Kept, due: float) -> None:
         first = self._first("due")
         # What is due in the same ms stays in order.

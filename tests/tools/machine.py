@@ -381,6 +381,14 @@ class QueueMachine(RuleBasedStateMachine):
         uid = uids[i % len(uids)]
         assert self._member(member, trick).release(uid) is self.model.release(uid)
 
+    @rule(member=members, i=recent, delay=st.just(0) | seconds, trick=tricks)
+    def reschedule(self, member: int, i: int, delay: int, trick: str) -> None:
+        delayed = [uid for uid, kept in self.model.items.items() if kept.due is not None]
+        uids = delayed if i % 4 and delayed else [*self.model.items, "a"]
+        uid = uids[i % len(uids)]
+        done = self.model.reschedule(uid, self.model.now + delay * 1000)
+        assert self._member(member, trick).reschedule(uid, delay=delay) is done
+
     def _member(self, member: int, trick: str = "") -> Any:
         """A queue, whose next command is disturbed."""
         self.queues[member].trick = trick

@@ -528,6 +528,25 @@ def release(k: Keys, slot: str, number: int, uid: str) -> Any:
     return answer(k, slot, number, int(is_there), 1)
 
 
+def reschedule(
+    k: Keys, slot: str, number: int, uid: str, delay: int | None, due: float | None, slice_: int
+) -> Any:
+    said = told(k, slot, number, every=1)
+    if said is not None:
+        return said
+    is_there = uid in k.delayed and uid in k.items
+    if uid in k.delayed and not is_there:
+        k.drop(k.delayed, uid)
+    if delay is not None:
+        due = k.now + delay
+    if is_there and due is not None and due > k.now:
+        delay_until(k, due, uid, slice_)
+    elif is_there:
+        make_ready(k, uid)
+        k.drop(k.delayed, uid)
+    return answer(k, slot, number, int(is_there), 1)
+
+
 def forward(
     k: Keys, slot: str, number: int, uid: str, token: str, to_uid: str, payload: str
 ) -> Any:
@@ -564,11 +583,15 @@ def revive(k: Keys, slot: str, number: int, *named: str) -> Any:
     return answer(k, slot, number, (len(uids), revived))
 
 
-def purge_dead(k: Keys, slot: str, number: int) -> Any:
+def purge_dead(k: Keys, slot: str, number: int, keep: int | None, older: int | None) -> Any:
     said = told(k, slot, number)
     if said is not None:
         return said
-    uids = in_order(k.dead)[:100]
+    dead = in_order(k.dead)
+    uids = dead[: max(len(dead) - keep, 0)] if keep is not None else dead if older is None else []
+    if not uids and older is not None:
+        uids = [uid for uid in dead if k.dead[uid] <= k.now - older]
+    uids = uids[:100]
     if uids:
         k.drop(k.items, *uids)
         for uid, about in [(uid, k.meta.get(uid, NEW)) for uid in uids]:
@@ -602,7 +625,7 @@ def resume(k: Keys, slot: str, number: int) -> Any:
 CALLS: dict[str, Any] = {
     each.__name__: each
     for each in (
-        put_new, put, claim, ack, touch, fail, hand_back, undo, bury, release, forward, revive,
-        purge_dead, purge, resume,
+        put_new, put, claim, ack, touch, fail, hand_back, undo, bury, release, reschedule, forward,
+        revive, purge_dead, purge, resume,
     )
 }  # fmt: skip

@@ -54,6 +54,8 @@ POISON = new("b", "poison")
 SOON, LATER = put("a", "a1", 0, 1, slice_=3), put("b", "b1", 0, 2, slice_=3)
 THEN = put("c", "c1", 0, 2, slice_=3)
 HELD, RELEASE = put("a", "a1", hold=True), ("release", "a")
+LATE, SOONER = put("a", "a1", 0, 2, slice_=3), ("reschedule", "a", None, 101, 3)
+AT_ONCE = ("reschedule", "a", 0, None, 3)
 
 
 def watched(name: str, *puts: Any, **more: Any) -> World:
@@ -104,6 +106,7 @@ WORLDS = (
         ticks=1,
     ),
     World("held", ((HELD, RELEASE), (REMOVE,)), ("ack", "fail"), calls=3, ticks=1),
+    World("reschedule", ((LATE, SOONER, AT_ONCE), (REMOVE,)), ("ack", "delay"), calls=3, ticks=2),
     World("pause", ((PAUSE, A, RESUME), (put("b", "bad"),)), ("ack leave", "ack"), calls=3),
     World("dead", ((A, REVIVE),), ("ack bury", "fail"), calls=3, ticks=2, most=2),
     World("three wait", ((A, B, C),), ("hand_back", "undo", "ack"), calls=2),
