@@ -3217,7 +3217,8 @@ def _check_options(url: str, connection_class: Any) -> None:
     if not isinstance(connection_class, type):
         return  # a function of the caller's, which may take any
     known = {"max_connections"}  # that of the pool
-    for each in connection_class.__mro__:
+    classes: Iterable[Any] = connection_class.__mro__
+    for each in classes:
         known.update(inspect.signature(each.__init__).parameters)
     for name, value in _options_of(url):
         if name in {"self", "args", "kwargs"} or name not in known:
