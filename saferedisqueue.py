@@ -6877,7 +6877,7 @@ RAW: Final = "print to a terminal, too, what it would act on, instead of escapin
 
 
 class _LineFormatter(logging.Formatter):
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 -- logging's name
         return printable(super().formatMessage(record))
 
 
